@@ -178,7 +178,7 @@ const (
 
 // EnvVar is an environment variable.
 //
-// +kubebuilder:validation:XValidation:rule="!(has(self.value) && self.value != ” && has(self.valueFrom))",message="value and valueFrom must not both be set"
+// +kubebuilder:validation:XValidation:rule="!(has(self.value) && size(self.value) > 0 && has(self.valueFrom))",message="value and valueFrom must not both be set"
 type EnvVar struct {
 	// name of the variable.
 	// +required
@@ -314,6 +314,7 @@ type ConfigMapVolume struct {
 	Name string `json:"name"`
 	// items choose keys and where they go. Default: every key, under its own name.
 	// +optional
+	// +kubebuilder:validation:MaxItems=256
 	// +listType=atomic
 	Items []KeyToPath `json:"items,omitempty"`
 	// defaultMode is the files' permission bits. Default: 0644.
@@ -335,8 +336,8 @@ type KeyToPath struct {
 	// path in the volume, relative and without '..'.
 	// +required
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/') && !self.split('/').exists(p, p == '..')",message="must be relative and must not contain '..'"
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^/|(^|/)[.][.](/|$)')",message="must be relative and must not contain '..'"
 	Path string `json:"path"`
 	// mode is the file's permission bits. Default: the volume's defaultMode.
 	// +optional
@@ -387,7 +388,7 @@ type VolumeMount struct {
 	// subPath is the part of the volume that is mounted.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('/') && !self.split('/').exists(p, p == '..')",message="must be relative and must not contain '..'"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('^/|(^|/)[.][.](/|$)')",message="must be relative and must not contain '..'"
 	SubPath string `json:"subPath,omitempty"`
 	// readOnly mounts it read-only.
 	// +optional
