@@ -1,0 +1,74 @@
+# Everything that is built lands in bin/; what is worth keeping between runs (the
+# test control plane's binaries) lands in the cache directory that `make help` names.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/nationtech/fleet/internal/version.Version=$(VERSION)
+GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+BIN := $(CURDIR)/bin
+FLEET_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fleet
+export FLEET_CACHE
+
+##@ Start here
+
+.PHONY: test
+test: deps build lint verify test-unit test-controlplane ## Run every test; sets up all that it needs
+
+##@ Build
+
+.PHONY: build
+build: build-test ## Build every binary into bin/
+
+.PHONY: build-test
+build-test: ## Build the workload and the control plane that tests run on
+	$(GO_BUILD) -o $(BIN)/ ./test/hello
+	cd test/controlplane && CGO_ENABLED=0 go build -trimpath -o $(BIN)/controlplane .
+	$(BIN)/controlplane build
+
+.PHONY: deps
+deps: ## Install the Debian packages that demo and tests need
+	@test/deps.sh
+
+##@ Test
+
+.PHONY: test-unit
+test-unit: ## Unit tests, and the kinds against a real kube-apiserver
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m ./...
+
+.PHONY: test-controlplane
+test-controlplane: ## Tests of the test control plane itself
+	cd test/controlplane && go test -timeout 10m ./...
+
+##@ Keep in shape
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	go tool staticcheck ./...
+
+.PHONY: fmt
+fmt: ## Format the Go code
+	gofmt -w $$(git ls-files '*.go')
+
+.PHONY: generate
+generate: ## Make every generated file anew
+	go tool controller-gen object crd paths=./api/... output:crd:dir=manifests/crd
+
+.PHONY: verify
+verify: ## Fail when a generated file is stale
+	@test/verify.sh
+
+.PHONY: clean
+clean: ## Remove bin/ (the cache stays; remove it by hand)
+	rm -rf $(BIN)
+
+.PHONY: help
+help: ## Show this
+	@awk 'BEGIN {FS = ":.*##"; printf "usage: make TARGET\n"} \
+	  /^[a-zA-Z0-9_-]+:.*?##/ {printf "  %-18s %s\n", $$1, $$2} \
+	  /^##@/ {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+	@printf '\ncache: %s\n' "$(FLEET_CACHE)"

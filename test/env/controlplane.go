@@ -1,0 +1,80 @@
+package env
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// ControlPlane is a running test/controlplane.
+type ControlPlane struct {
+	Dir        string
+	Kubeconfig string `json:"kubeconfig"`
+	NATS       string `json:"nats"`
+	Git        string `json:"git"`
+	Registry   string `json:"registry"`
+
+	binary  string
+	process *Process
+}
+
+func (o Options) controlPlane() *ControlPlane {
+	dir := filepath.Join(o.Dir, "controlplane")
+	binary := filepath.Join(o.Bin, "controlplane")
+	return &ControlPlane{Dir: dir, binary: binary, process: &Process{
+		Name: "the control plane", Path: binary, Log: filepath.Join(o.Dir, "logs", "controlplane.log"),
+		Args: []string{"run", "--dir", dir, "--nats-config", o.natsConfig()},
+	}}
+}
+
+// Start starts every component and waits until all are ready.
+func (c *ControlPlane) Start(ctx context.Context) error {
+	if err := c.process.Start(); err != nil {
+		return err
+	}
+	return Until(ctx, 2*time.Minute, "control plane ready", func(context.Context) error {
+		if !c.process.Running() {
+			return c.process.failure()
+		}
+		raw, err := os.ReadFile(filepath.Join(c.Dir, "env.json"))
+		if err != nil {
+			return err
+		}
+		return json.Unmarshal(raw, c)
+	})
+}
+
+// Stop stops every component.
+func (c *ControlPlane) Stop() { c.process.Stop(20 * time.Second) }
+
+// Control carries out one of `controlplane ctl`: kill, stop or start a component.
+func (c *ControlPlane) Control(ctx context.Context, verb, component string) error {
+	_, err := run(ctx, "", c.binary, "ctl", "--dir", c.Dir, verb, component)
+	return err
+}
+
+// ServiceAccountKubeconfig writes a kubeconfig with no more rights than the
+// service account has, and returns its path.
+func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, namespace, name string) (string, error) {
+	out, err := run(ctx, "", c.binary, "kubeconfig", "--dir", c.Dir, "--serviceaccount", namespace+"/"+name)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(c.Dir, "kubeconfig-"+name)
+	return path, os.WriteFile(path, []byte(out), 0o600)
+}
+
+// PushImage puts a static binary into the registry as an image and returns its
+// reference.
+func (c *ControlPlane) PushImage(ctx context.Context, binary, repository, tag string) (string, error) {
+	ref := fmt.Sprintf("%s/%s:%s", c.Registry, repository, tag)
+	out, err := run(ctx, "", c.binary, "push-image", "--ref", ref, "--binary", binary)
+	if err != nil {
+		return "", fmt.Errorf("push image %s: %w\n%s", ref, err, strings.TrimSpace(out))
+	}
+	return ref, nil
+}

@@ -1,0 +1,63 @@
+// Command hello is the workload that demo and tests roll out: a web server that
+// says which version it is and where it runs.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// version is set by the linker, so that two versions are two images.
+var version = "dev"
+
+// Greeting is what hello answers.
+type Greeting struct {
+	Version  string `json:"version"`
+	Device   string `json:"device,omitempty"`
+	Greeting string `json:"greeting,omitempty"`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := serve(ctx, ":"+envOr("PORT", "8080")); err != nil {
+		fmt.Fprintln(os.Stderr, "hello:", err)
+		os.Exit(1)
+	}
+}
+
+func serve(ctx context.Context, addr string) error {
+	server := &http.Server{Addr: addr, ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(answer)}
+	failed := make(chan error, 1)
+	go func() { failed <- server.ListenAndServe() }()
+	fmt.Printf("hello %s listens on %s\n", version, addr)
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+		if err := server.Close(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	}
+}
+
+func answer(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	// The client is gone if this fails; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(Greeting{Version: version, Device: os.Getenv("DEVICE"), Greeting: os.Getenv("GREETING")})
+}
+
+func envOr(name, fallback string) string {
+	if v := os.Getenv(name); v != "" {
+		return v
+	}
+	return fallback
+}
