@@ -107,7 +107,7 @@ func ParseDesiredStateKey(key string) (DeviceID, DeploymentName, error) {
 func ParseDeviceStateKey(key string) (DeviceID, DeploymentName, error) {
 	rest, ok := strings.CutPrefix(key, "state.")
 	if !ok {
-		return "", "", fmt.Errorf("key %q of bucket %s does not begin with state.", clip(key), BucketDeviceState)
+		return "", "", fmt.Errorf("key %q of bucket %s does not begin with %q", clip(key), BucketDeviceState, "state.")
 	}
 	return parsePair(BucketDeviceState, key, rest)
 }
@@ -125,7 +125,7 @@ func ParseHeartbeatKey(key string) (DeviceID, error) {
 func parseSingle(b Bucket, key, prefix string) (DeviceID, error) {
 	rest, ok := strings.CutPrefix(key, prefix)
 	if !ok {
-		return "", fmt.Errorf("key %q of bucket %s does not begin with %s", clip(key), b, prefix)
+		return "", fmt.Errorf("key %q of bucket %s does not begin with %q", clip(key), b, prefix)
 	}
 	id, err := ParseDeviceID(rest)
 	if err != nil {
