@@ -156,6 +156,13 @@ type HeartbeatPayload struct {
 	Uptime int64 `json:"up"`
 }
 
+// SnapshotRequest asks for a snapshot, or for its next page.
+type SnapshotRequest struct {
+	V int `json:"v"`
+	// After is the last deployment of the page before; empty for the first page.
+	After DeploymentName `json:"after,omitempty"`
+}
+
 // Snapshot is the answer to SnapshotSubject: all that a device should run.
 type Snapshot struct {
 	V int `json:"v"`

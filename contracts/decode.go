@@ -1,0 +1,155 @@
+package contracts
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"unicode/utf8"
+)
+
+// MaxSnapshotSize bounds one page of a snapshot, in bytes: one value of the
+// largest size and what is around it.
+const MaxSnapshotSize = MaxDesiredStateSize + 64<<10
+
+// UnsupportedVersionError tells that a value was written by a version of fleet
+// that this one does not understand.
+type UnsupportedVersionError struct {
+	// Got is the version of the value.
+	Got int
+}
+
+func (e *UnsupportedVersionError) Error() string {
+	return fmt.Sprintf("version %d of the value is not supported, only %d is; update this side", e.Got, Version)
+}
+
+// Encode writes a value with its version. It refuses what Decode would refuse, so
+// that nonsense is seen by who made it.
+func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest](v T) ([]byte, error) {
+	var limit int
+	var invalid error
+	switch v := any(&v).(type) {
+	case *DesiredState:
+		v.V, limit, invalid = Version, MaxDesiredStateSize, v.validate()
+	case *DeploymentState:
+		v.V, limit = Version, MaxDeviceStateSize
+		v.Message = shorten(v.Message, maxMessage)
+		invalid = v.validate()
+	case *DeviceInfo:
+		v.V, limit, invalid = Version, MaxDeviceInfoSize, v.validate()
+	case *HeartbeatPayload:
+		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
+	case *Snapshot:
+		v.V, limit, invalid = Version, MaxSnapshotSize, v.validate()
+	case *SnapshotRequest:
+		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
+	}
+	if invalid != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, invalid)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("encode %T: %w", v, err)
+	}
+	if len(data) > limit {
+		return nil, fmt.Errorf("encode %T: %d bytes are more than the %d allowed", v, len(data), limit)
+	}
+	return data, nil
+}
+
+// DecodeDesiredState reads what a device is told.
+func DecodeDesiredState(data []byte) (DesiredState, error) {
+	return decode[DesiredState](data, MaxDesiredStateSize)
+}
+
+// DecodeDeploymentState reads what a device says of a Deployment.
+func DecodeDeploymentState(data []byte) (DeploymentState, error) {
+	return decode[DeploymentState](data, MaxDeviceStateSize)
+}
+
+// DecodeDeviceInfo reads what a device says about itself.
+func DecodeDeviceInfo(data []byte) (DeviceInfo, error) {
+	return decode[DeviceInfo](data, MaxDeviceInfoSize)
+}
+
+// DecodeHeartbeat reads a sign of life.
+func DecodeHeartbeat(data []byte) (HeartbeatPayload, error) {
+	return decode[HeartbeatPayload](data, MaxHeartbeatSize)
+}
+
+// DecodeSnapshot reads a page of a snapshot. The values in it are decoded one by
+// one by who uses them, so that one bad value does not hide the others.
+func DecodeSnapshot(data []byte) (Snapshot, error) {
+	return decode[Snapshot](data, MaxSnapshotSize)
+}
+
+// DecodeSnapshotRequest reads a request for a snapshot; an empty one asks for the
+// first page.
+func DecodeSnapshotRequest(data []byte) (SnapshotRequest, error) {
+	if len(data) == 0 {
+		return SnapshotRequest{V: Version}, nil
+	}
+	return decode[SnapshotRequest](data, MaxHeartbeatSize)
+}
+
+type validator[T any] interface {
+	*T
+	validate() error
+}
+
+func decode[T any, P validator[T]](data []byte, limit int) (T, error) {
+	var zero, v T
+	fail := func(err error) (T, error) { return zero, fmt.Errorf("decode %T: %w", zero, err) }
+	if len(data) > limit {
+		return fail(fmt.Errorf("%d bytes are more than the %d allowed", len(data), limit))
+	}
+	// encoding/json would replace broken text silently, and two different values
+	// would become one.
+	if !utf8.Valid(data) {
+		return fail(fmt.Errorf("not UTF-8"))
+	}
+	var head struct {
+		V *int `json:"v"`
+	}
+	if err := json.Unmarshal(data, &head); err != nil {
+		return fail(err)
+	}
+	if head.V == nil {
+		return fail(fmt.Errorf("field v is missing"))
+	}
+	if *head.V != Version {
+		return fail(&UnsupportedVersionError{Got: *head.V})
+	}
+	if err := json.Unmarshal(data, &v); err != nil {
+		return fail(err)
+	}
+	if err := P(&v).validate(); err != nil {
+		return fail(err)
+	}
+	return v, nil
+}
+
+// Digest identifies a resolved score: 16 hexadecimal digits.
+func (s ReconcileScore) Digest() string {
+	// Marshalling is canonical: the types have no maps. It can't fail but for a
+	// raw manifest that is not JSON, which the digest then is of as it stands.
+	data, err := json.Marshal(s)
+	if err != nil {
+		data = fmt.Appendf(nil, "%+v", s)
+	}
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:8])
+}
+
+// shorten cuts text to at most limit bytes, between characters.
+func shorten(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	const mark = "…"
+	cut := limit - len(mark)
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + mark
+}

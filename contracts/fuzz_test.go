@@ -1,0 +1,66 @@
+package contracts
+
+import (
+	"reflect"
+	"testing"
+)
+
+func FuzzDecodeDesiredState(f *testing.F) {
+	fuzz(f, DecodeDesiredState, mustEncode(someDesiredState()))
+}
+
+func FuzzDecodeDeploymentState(f *testing.F) {
+	fuzz(f, DecodeDeploymentState, mustEncode(someState()))
+}
+
+func FuzzDecodeDeviceInfo(f *testing.F) {
+	fuzz(f, DecodeDeviceInfo, mustEncode(DeviceInfo{Device: "shop-1", Addresses: []string{"192.0.2.1"}}))
+}
+
+func FuzzDecodeHeartbeat(f *testing.F) {
+	fuzz(f, DecodeHeartbeat, mustEncode(HeartbeatPayload{Seq: 1, Time: 2, Interval: 30}))
+}
+
+func FuzzDecodeSnapshot(f *testing.F) {
+	fuzz(f, DecodeSnapshot, mustEncode(Snapshot{Entries: []SnapshotEntry{{Deployment: "a", Value: []byte("{}")}}}))
+}
+
+func FuzzDecodeSnapshotRequest(f *testing.F) {
+	fuzz(f, DecodeSnapshotRequest, mustEncode(SnapshotRequest{After: "a"}))
+}
+
+func mustEncode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest](v T) []byte {
+	data, err := Encode(v)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+// fuzz holds a decoder to this: it never panics, and what it accepts can be
+// written and read again without becoming something else, unless writing it out
+// takes more room than there is.
+func fuzz[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest](f *testing.F, decode func([]byte) (T, error), seed []byte) {
+	f.Add(seed)
+	for _, s := range []string{"", "{}", "null", `{"v":1}`, `{"v":2}`, `{"v":"1"}`, `{"v":1,"score":{"podman":null}}`, "[", "\xff"} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v, err := decode(data)
+		if err != nil {
+			return
+		}
+		again, err := Encode(v)
+		if err != nil {
+			return
+		}
+		back, err := decode(again)
+		if err != nil {
+			t.Fatalf("%s was accepted, but written again it is %s: %v", data, again, err)
+		}
+		third, err := Encode(back)
+		if err != nil || !reflect.DeepEqual(again, third) {
+			t.Fatalf("%s becomes %s: %v", again, third, err)
+		}
+	})
+}
