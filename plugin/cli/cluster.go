@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"fmt"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	sourcev1 "github.com/fluxcd/source-controller/api/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+)
+
+// Cluster is the way to one cluster.
+type Cluster struct {
+	Client client.WithWatch
+	Config *rest.Config
+	// Namespace is the one that the flags or the context choose.
+	Namespace string
+}
+
+// Connect reads the kubeconfig. It does not talk to the cluster yet.
+func (e *Env) Connect() (*Cluster, error) {
+	config, err := e.Config.ToRESTConfig()
+	if err != nil {
+		return nil, fmt.Errorf("read the cluster's configuration: %w", err)
+	}
+	namespace, _, err := e.Config.ToRawKubeConfigLoader().Namespace()
+	if err != nil {
+		return nil, fmt.Errorf("read the namespace of the current context: %w", err)
+	}
+	// As in kubectl: a person waits, and the API server protects itself.
+	config.QPS, config.Burst = 50, 300
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, err
+	}
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme, Mapper: newMapper()})
+	if err != nil {
+		return nil, fmt.Errorf("make a client for %s: %w", config.Host, err)
+	}
+	return &Cluster{Client: c, Config: config, Namespace: namespace}, nil
+}
+
+// Scope is the namespace that was chosen, or all of them.
+func (c *Cluster) Scope(all bool) Scope {
+	if all {
+		return Scope{}
+	}
+	return Scope{Namespace: c.Namespace}
+}
+
+func newScheme() (*runtime.Scheme, error) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{
+		v1alpha1.AddToScheme, kustomizev1.AddToScheme, sourcev1.AddToScheme, appsv1.AddToScheme, corev1.AddToScheme,
+	} {
+		if err := add(scheme); err != nil {
+			return nil, fmt.Errorf("register kinds: %w", err)
+		}
+	}
+	return scheme, nil
+}
+
+// newMapper knows the few kinds that the plugin asks for. It saves the discovery
+// of everything that the cluster has, and a kind that is not installed is a clear
+// "not found" of the API server.
+func newMapper() meta.RESTMapper {
+	mapper := meta.NewDefaultRESTMapper(nil)
+	for _, kind := range []string{v1alpha1.DeviceKind, v1alpha1.DeploymentKind} {
+		mapper.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	for _, kind := range []string{sourcev1.GitRepositoryKind, sourcev1.OCIRepositoryKind, sourcev1.BucketKind} {
+		mapper.Add(sourcev1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	mapper.Add(kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind), meta.RESTScopeNamespace)
+	mapper.Add(appsv1.SchemeGroupVersion.WithKind("Deployment"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
+	return mapper
+}

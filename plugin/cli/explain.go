@@ -1,0 +1,97 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+)
+
+// InstallCommand installs the kinds of the fleet.
+const InstallCommand = "kubectl apply --server-side -k https://github.com/nationtech/fleet/manifests/crd"
+
+// NotInstalled reports whether err says that the API server does not know the
+// kind at all, as opposed to one object that does not exist.
+func NotInstalled(err error) bool {
+	return apierrors.IsNotFound(err) && apierrors.HasStatusCause(err, metav1.CauseTypeUnexpectedServerResponse)
+}
+
+// Explain is what a person can do about an error, or "" when the error says it
+// all.
+func Explain(err error) string {
+	var status apierrors.APIStatus
+	var dns *net.DNSError
+	var request *url.Error
+	switch {
+	case err == nil:
+		return ""
+	case clientcmd.IsEmptyConfig(err), errors.Is(err, os.ErrNotExist):
+		return "No cluster is configured: set KUBECONFIG or --kubeconfig to the kubeconfig of the cluster that manages the fleet."
+	case clientcmd.IsContextNotFound(err):
+		return "kubectl config get-contexts lists the contexts that there are."
+	case NotInstalled(err):
+		return notInstalledHint(err)
+	case apierrors.IsForbidden(err) && errors.As(err, &status):
+		return forbiddenHint(status.Status())
+	case apierrors.IsUnauthorized(err):
+		return "The cluster does not accept your credentials: log in again, or choose another user with --context or --user."
+	case errors.As(err, &dns):
+		return fmt.Sprintf("The name %s can't be resolved: check --context, your network and VPN.", dns.Name)
+	case errors.Is(err, context.DeadlineExceeded):
+		return "The cluster did not answer in time: try again, or give it longer with --request-timeout."
+	case errors.As(err, &request):
+		return fmt.Sprintf("The cluster at %s can't be reached: check --context, your network and VPN.", hostOf(request.URL))
+	}
+	return ""
+}
+
+func notInstalledHint(err error) string {
+	var status apierrors.APIStatus
+	if errors.As(err, &status) && status.Status().Details != nil {
+		if group := status.Status().Details.Group; group != "" && group != v1alpha1.GroupVersion.Group {
+			return fmt.Sprintf("The API group %s is not installed in this cluster.", group)
+		}
+	}
+	return "The kinds of the fleet are not installed in this cluster (is it the one that manages the fleet? see --context).\nInstall them with: " + InstallCommand
+}
+
+// forbiddenHint turns the API server's sentence into a command that shows
+// whether it was put right. The verb is in the sentence alone.
+func forbiddenHint(status metav1.Status) string {
+	details := status.Details
+	if details == nil || details.Kind == "" {
+		return "Ask the cluster's administrator for this permission."
+	}
+	resource := details.Kind
+	if details.Group != "" {
+		resource += "." + details.Group
+	}
+	verb := "get"
+	for _, v := range []string{"list", "watch", "get"} {
+		if strings.Contains(status.Message, "cannot "+v+" ") {
+			verb = v
+		}
+	}
+	where := " -A"
+	if _, after, ok := strings.Cut(status.Message, `in the namespace "`); ok {
+		where = " -n " + strings.SplitN(after, `"`, 2)[0]
+	}
+	return fmt.Sprintf("Ask the cluster's administrator for the verb %s on %s. To check it: kubectl auth can-i %s %s%s", verb, resource, verb, resource, where)
+}
+
+func hostOf(address string) string {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" {
+		return address
+	}
+	return u.Scheme + "://" + u.Host
+}

@@ -1,0 +1,119 @@
+// Package devices is `kubectl fleet devices`: the devices of a fleet and how they
+// are.
+package devices
+
+import (
+	"fmt"
+	"strings"
+
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/plugin/screen"
+)
+
+// Health is how a device is. Every device has exactly one; being cordoned comes
+// on top of it.
+type Health string
+
+// Healths of a device.
+const (
+	// Ready: heartbeats arrive.
+	Ready Health = "ready"
+	// NotReady: heartbeats came, and come no more.
+	NotReady Health = "not-ready"
+	// NeverSeen: approved, and no heartbeat ever came.
+	NeverSeen Health = "never-seen"
+	// NotApproved: spec.approved is false, so it is told nothing.
+	NotApproved Health = "not-approved"
+)
+
+// Cordoned is what --health takes for devices that are kept from anything new.
+const Cordoned = "cordoned"
+
+// HealthOf decides the health of a device from the few facts that a table of the
+// API server holds too.
+func HealthOf(approved, ready, seen bool) Health {
+	switch {
+	case !approved:
+		return NotApproved
+	case ready:
+		return Ready
+	case !seen:
+		return NeverSeen
+	}
+	return NotReady
+}
+
+// Of is the health of a Device.
+func Of(d *v1alpha1.Device) Health {
+	return HealthOf(d.Spec.Approved, apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil)
+}
+
+// Tone is how a health is shown.
+func (h Health) Tone() screen.Tone {
+	switch h {
+	case Ready:
+		return screen.Good
+	case NotReady:
+		return screen.Bad
+	}
+	return screen.Dim
+}
+
+// healthFilter is the value of --health.
+type healthFilter []string
+
+func healthValues() []string {
+	return []string{string(Ready), string(NotReady), string(NeverSeen), string(NotApproved), Cordoned}
+}
+
+func (f healthFilter) validate() error {
+	for _, wanted := range f {
+		known := false
+		for _, v := range healthValues() {
+			known = known || v == wanted
+		}
+		if !known {
+			return fmt.Errorf("--health %s: must be one of %s", wanted, strings.Join(healthValues(), ", "))
+		}
+	}
+	return nil
+}
+
+// match reports whether a device is to be shown; without a filter every device
+// is.
+func (f healthFilter) match(d *v1alpha1.Device) bool {
+	if len(f) == 0 {
+		return true
+	}
+	health := string(Of(d))
+	for _, wanted := range f {
+		if wanted == health || wanted == Cordoned && d.Spec.Cordoned {
+			return true
+		}
+	}
+	return false
+}
+
+// statusWords says in the style of `kubectl get nodes` what is special about a
+// device: the reason why it is not ready, and whether it is cordoned.
+func statusWords(d *v1alpha1.Device) string {
+	ready := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
+	var words []string
+	switch {
+	case !d.Spec.Approved:
+		words = append(words, v1alpha1.ReasonNotApproved)
+	case ready == nil:
+		words = append(words, v1alpha1.ReasonNeverSeen)
+	case ready.Status == metav1.ConditionTrue:
+		words = append(words, "Ready")
+	default:
+		words = append(words, screen.Safe(ready.Reason))
+	}
+	if d.Spec.Cordoned {
+		words = append(words, "Cordoned")
+	}
+	return strings.Join(words, ",")
+}

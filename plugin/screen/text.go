@@ -1,0 +1,95 @@
+package screen
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/charmbracelet/x/ansi"
+	"k8s.io/apimachinery/pkg/util/duration"
+)
+
+// Safe makes text that came from elsewhere harmless for a terminal and puts it
+// on one line. Devices write messages, and a device may be hostile.
+func Safe(text string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return '?'
+	}, strings.Join(strings.Fields(text), " "))
+}
+
+// Width is the number of columns that text takes, colours not counted.
+func Width(text string) int { return ansi.StringWidth(text) }
+
+// Fit cuts text to width columns; 0 is without limit.
+func (s Style) Fit(text string, width int) string {
+	if width <= 0 || Width(text) <= width {
+		return text
+	}
+	return ansi.Truncate(text, width, s.Ellipsis())
+}
+
+// Ellipsis stands for what was left out.
+func (s Style) Ellipsis() string {
+	if s.Unicode {
+		return "…"
+	}
+	return "..."
+}
+
+// Wrap breaks text into lines of at most width columns, at words where it can;
+// 0 is without limit.
+func (s Style) Wrap(text string, width int) []string {
+	if width <= 0 {
+		return []string{text}
+	}
+	return strings.Split(ansi.Wrap(text, max(width, 8), ""), "\n")
+}
+
+// Age is the time from then to now in Kubernetes' short words: 12s, 5m30s, 3h.
+// A device's or server's clock that runs ahead gives 0s.
+func Age(now, then time.Time) string {
+	if then.IsZero() {
+		return "never"
+	}
+	return duration.HumanDuration(max(0, now.Sub(then)))
+}
+
+// Ago is Age with the word after it.
+func Ago(now, then time.Time) string {
+	if then.IsZero() {
+		return "never"
+	}
+	return Age(now, then) + " ago"
+}
+
+// Count writes n with thousands apart, as large fleets need it.
+func Count[N int | int32 | int64](n N) string {
+	digits := fmt.Sprint(n)
+	sign := ""
+	if strings.HasPrefix(digits, "-") {
+		sign, digits = "-", digits[1:]
+	}
+	var parts []string
+	for len(digits) > 3 {
+		parts = append([]string{digits[len(digits)-3:]}, parts...)
+		digits = digits[:len(digits)-3]
+	}
+	return sign + strings.Join(append([]string{digits}, parts...), ",")
+}
+
+// Plural is a count with its noun: 1 device, 1,200 devices.
+func Plural[N int | int32 | int64](n N, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return Count(n) + " " + noun + "s"
+}
+
+// Ratio is part/whole.
+func Ratio[N int | int32 | int64](part, whole N) string {
+	return Count(part) + "/" + Count(whole)
+}
