@@ -115,6 +115,7 @@ type DeviceStatus struct {
 // +kubebuilder:printcolumn:name="Failed",type="integer",JSONPath=".status.deployments.failed"
 // +kubebuilder:printcolumn:name="Approved",type="boolean",JSONPath=".spec.approved",priority=1
 // +kubebuilder:printcolumn:name="Cordoned",type="boolean",JSONPath=".spec.cordoned",priority=1
+// +kubebuilder:printcolumn:name="Last-Heartbeat",type="date",JSONPath=".status.lastHeartbeatTime",priority=1
 // +kubebuilder:printcolumn:name="Agent",type="string",JSONPath=".status.info.agentVersion",priority=1
 // +kubebuilder:printcolumn:name="OS",type="string",JSONPath=".status.info.os",priority=1
 // +kubebuilder:printcolumn:name="Arch",type="string",JSONPath=".status.info.arch",priority=1
