@@ -1,0 +1,250 @@
+package reconcile
+
+import (
+	"fmt"
+	"time"
+)
+
+// Kind of a step.
+type Kind string
+
+// Kinds of steps. A step that finds its work done already succeeds.
+const (
+	// Pull brings Image to the device.
+	Pull Kind = "pull"
+	// CreatePod makes the wanted pod with its volumes; nothing runs yet.
+	CreatePod Kind = "create pod"
+	// StartInfra brings up the pod's network.
+	StartInfra Kind = "start network"
+	// Create makes the container of Unit in the wanted pod.
+	Create Kind = "create"
+	// Start starts the container of Unit, a first time or again.
+	Start Kind = "start"
+	// Unpause lets Container run on.
+	Unpause Kind = "unpause"
+	// Remove ends Container, in its grace period, and removes it.
+	Remove Kind = "remove"
+	// RemovePod ends and removes Pod with all that is in it.
+	RemovePod Kind = "remove pod"
+)
+
+// Step is one thing to do.
+type Step struct {
+	Kind Kind
+	// Image of Pull.
+	Image string
+	// Unit is the score's name of the container of Create and Start.
+	Unit string
+	// Container is the runtime's ID for Unpause, Remove and a Start of one that
+	// exists.
+	Container string
+	// Pod is the runtime's name for RemovePod.
+	Pod string
+	// Again marks a Start of a container that has run before.
+	Again bool
+}
+
+func (s Step) String() string {
+	for _, what := range []string{s.Image, s.Unit, s.Pod, s.Container} {
+		if what != "" {
+			return string(s.Kind) + " " + what
+		}
+	}
+	return string(s.Kind)
+}
+
+// Memory is what the agent remembers between looks, and the runtime does not.
+type Memory struct {
+	Now time.Time
+	// Pulled are images that were pulled for the wanted containers already; a pull
+	// policy of Always asks for one pull per container, not for one per look.
+	Pulled map[string]bool
+	// Backoff by the runtime's container ID.
+	Backoff map[string]Backoff
+	// ByHand are the IDs of containers that someone stopped.
+	ByHand map[string]bool
+}
+
+// Plan is what to do next.
+type Plan struct {
+	Steps []Step
+	// Failure is what stands in the way and needs a change from outside.
+	Failure *Failure
+	// Waiting is the init container whose end is awaited.
+	Waiting string
+	// Wake is when to look again; zero when only an event changes anything.
+	Wake time.Time
+}
+
+// Decide says which steps lead from what the runtime has to what is desired; nil
+// desires nothing. It returns those that need no waiting in between: after they
+// are done it is asked again, until there are none.
+func Decide(d *Desired, o Observed, m Memory) Plan {
+	if d == nil {
+		return Plan{Steps: removeAll(o, "", "")}
+	}
+	pod := o.Current(d)
+	missing := missingUnits(d, pod)
+	if pulls, failure := pulls(missing, o, m); failure != nil || len(pulls) > 0 {
+		return Plan{Steps: pulls, Failure: failure}
+	}
+	var p Plan
+	keep := ""
+	if pod != nil {
+		keep = pod.ID
+		p.Steps = append(p.Steps, broken(d, pod)...)
+	} else {
+		for _, old := range o.Pods {
+			// One of the same name is not whole, and in the way.
+			if old.Name == d.PodName {
+				keep = old.ID
+				p.Steps = append(p.Steps, Step{Kind: RemovePod, Pod: old.Name})
+			}
+		}
+		p.Steps = append(p.Steps, Step{Kind: CreatePod})
+	}
+	for _, u := range missing {
+		p.Steps = append(p.Steps, Step{Kind: Create, Unit: u.Name})
+	}
+	// What is old ends only when what is new exists: an error in making it leaves
+	// the old running.
+	if pod != nil {
+		p.Steps = append(p.Steps, superfluous(d, pod)...)
+	}
+	p.Steps = append(p.Steps, removeAll(o, keep, d.PodName)...)
+	if !d.HostNetwork && (pod == nil || pod.Infra.State == StateCreated) {
+		p.Steps = append(p.Steps, Step{Kind: StartInfra})
+	}
+	return start(d, pod, m, p)
+}
+
+// missingUnits have no container. An init container that has done its work and
+// was removed since is not missed.
+func missingUnits(d *Desired, pod *Pod) []Unit {
+	begun := pod != nil && pod.begun(d)
+	var missing []Unit
+	for _, u := range d.Units {
+		if pod != nil && pod.Find(u) != nil || u.Init && begun {
+			continue
+		}
+		missing = append(missing, u)
+	}
+	return missing
+}
+
+func pulls(missing []Unit, o Observed, m Memory) ([]Step, *Failure) {
+	var steps []Step
+	planned := map[string]bool{}
+	for _, u := range missing {
+		image, policy := u.Spec.Image, u.Spec.PullPolicy
+		switch {
+		case m.Pulled[image] && o.Images[image], planned[image]:
+		case policy == "Always", policy != "Never" && !o.Images[image]:
+			planned[image] = true
+			steps = append(steps, Step{Kind: Pull, Image: image})
+		case !o.Images[image]:
+			return nil, &Failure{Reason: ReasonImagePull, Message: fmt.Sprintf("container %s: image %s is not on the device and its imagePullPolicy is Never", u.Name, image)}
+		}
+	}
+	return steps, nil
+}
+
+// broken containers block the names of what is to be made.
+func broken(d *Desired, pod *Pod) []Step {
+	var steps []Step
+	for _, c := range pod.Containers {
+		if c.State == StateBroken && wanted(d, c) {
+			steps = append(steps, Step{Kind: Remove, Container: c.ID})
+		}
+	}
+	return steps
+}
+
+func superfluous(d *Desired, pod *Pod) []Step {
+	var steps []Step
+	for _, c := range pod.Containers {
+		if !wanted(d, c) {
+			steps = append(steps, Step{Kind: Remove, Container: c.ID})
+		}
+	}
+	return steps
+}
+
+func wanted(d *Desired, c Container) bool {
+	u := d.Find(c.Unit)
+	return u != nil && u.ContainerName == c.Name && u.Hash == c.Hash
+}
+
+// removeAll removes the pods but the one to keep, and what is in no pod.
+func removeAll(o Observed, keepID, keepName string) []Step {
+	var steps []Step
+	for _, p := range o.Pods {
+		if p.ID != keepID && (keepName == "" || p.Name != keepName) {
+			steps = append(steps, Step{Kind: RemovePod, Pod: p.Name})
+		}
+	}
+	for _, c := range o.Strays {
+		steps = append(steps, Step{Kind: Remove, Container: c.ID})
+	}
+	return steps
+}
+
+// start adds what has to be started: the init containers one after the other,
+// then the containers together.
+func start(d *Desired, pod *Pod, m Memory, p Plan) Plan {
+	begun := pod != nil && pod.begun(d)
+	for _, u := range d.Units {
+		if u.Init && begun {
+			continue
+		}
+		c := (*Container)(nil)
+		if pod != nil {
+			c = pod.Find(u)
+		}
+		done := p.startUnit(d, u, c, m)
+		if u.Init && !done {
+			p.Waiting = u.Name
+			return p
+		}
+	}
+	return p
+}
+
+// startUnit adds the start of one container and reports whether it has ended for
+// good and well.
+func (p *Plan) startUnit(d *Desired, u Unit, c *Container, m Memory) bool {
+	switch {
+	case c == nil:
+		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name})
+	case c.State == StateCreated:
+		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID})
+	case c.State == StatePaused:
+		p.Steps = append(p.Steps, Step{Kind: Unpause, Container: c.ID})
+	case c.State == StateExited:
+		return p.restart(d, u, *c, m)
+	}
+	return false
+}
+
+func (p *Plan) restart(d *Desired, u Unit, c Container, m Memory) bool {
+	if m.ByHand[c.ID] {
+		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID, Again: true})
+		return false
+	}
+	if c.ExitCode == 0 && (u.Init || d.RestartPolicy != "Always") {
+		return true
+	}
+	if d.RestartPolicy == "Never" {
+		p.Failure = &Failure{Reason: ReasonExited, Message: fmt.Sprintf("container %s ended with exit code %d and its restartPolicy is Never", u.Name, c.ExitCode)}
+		return false
+	}
+	at := m.Backoff[c.ID].NotBefore(c)
+	if !at.After(m.Now) {
+		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID, Again: true})
+		return false
+	}
+	if p.Wake.IsZero() || at.Before(p.Wake) {
+		p.Wake = at
+	}
+	return false
+}
