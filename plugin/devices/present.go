@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/watch"
 	"k8s.io/cli-runtime/pkg/printers"
 	"k8s.io/kubectl/pkg/cmd/get"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -168,6 +169,11 @@ func (p *presenter) rows(items []item, event string) error {
 		}
 	}
 	table := Table(devices, p.env.Now())
+	if event == string(watch.Deleted) {
+		for i := range table.Rows {
+			table.Rows[i].Cells[statusColumn] = "Deleted"
+		}
+	}
 	var object runtime.Object = table
 	if event != "" && p.options.watchEvents {
 		object = &metav1.WatchEvent{Type: event, Object: runtime.RawExtension{Object: table}}

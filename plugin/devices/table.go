@@ -13,6 +13,9 @@ import (
 
 const none = "<none>"
 
+// statusColumn is where STATUS is among the columns.
+const statusColumn = 2
+
 func columns() []metav1.TableColumnDefinition {
 	return []metav1.TableColumnDefinition{
 		{Name: "Name", Type: "string", Format: "name"},

@@ -1,0 +1,191 @@
+package status
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/rollout"
+	"github.com/nationtech/fleet/plugin/screen"
+)
+
+// operatorPatience is how long the operator may leave a spec unanswered before
+// something is wrong with it. It answers within a second when it is well.
+const operatorPatience = time.Minute
+
+// Judge makes a report of what was observed.
+func Judge(o Observed) Report {
+	r := Report{
+		Namespace:   o.Scope.Namespace,
+		Time:        metav1.NewTime(o.Time),
+		Sources:     fluxSources(o),
+		Deployments: []Deployment{},
+		Devices:     o.Devices,
+		Problems:    []Problem{},
+		Notices:     []Problem{},
+	}
+	for i := range o.Deployments {
+		d := Deployment{Rollout: rollout.Observe(&o.Deployments[i])}
+		d.Behind = behind(d, r.Sources)
+		r.Deployments = append(r.Deployments, d)
+	}
+	slices.SortFunc(r.Deployments, func(a, b Deployment) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	r.judgeReading(o)
+	r.judgeFlux()
+	r.judgeDeployments()
+	r.judgeDevices(o.Scope)
+	r.Healthy = len(r.Problems) == 0
+	return r
+}
+
+func (r *Report) problem(p Problem) { r.Problems = append(r.Problems, p) }
+func (r *Report) notice(p Problem)  { r.Notices = append(r.Notices, p) }
+
+func (r *Report) judgeReading(o Observed) {
+	for _, u := range o.Unread {
+		r.problem(Problem{Kind: KindRead, Name: u.What, Message: u.Err.Error(), Hint: cli.Explain(u.Err)})
+	}
+	if o.NoFlux {
+		r.Footnotes = append(r.Footnotes, "Flux is not installed in this cluster: nothing comes from Git by itself.")
+	}
+	if o.FluxNamespace != "" {
+		r.Footnotes = append(r.Footnotes, fmt.Sprintf("You may read Flux objects in namespace %s only: what others apply is not shown.", o.FluxNamespace))
+	}
+}
+
+func (r *Report) judgeFlux() {
+	for _, s := range r.Sources {
+		r.judgeCondition(s.Kind, s.Namespace, s.Name, s.Suspended, s.Condition)
+	}
+	for _, s := range r.Sources {
+		for _, k := range s.Kustomizations {
+			r.judgeCondition("Kustomization", k.Namespace, k.Name, k.Suspended, k.Condition)
+		}
+	}
+}
+
+func (r *Report) judgeCondition(kind, namespace, name string, suspended bool, c Condition) {
+	p := Problem{Kind: kind, Namespace: namespace, Name: name, Reason: c.Reason, Message: c.Message, Since: c.Since}
+	if suspended {
+		p.Reason, p.Since = "Suspended", nil
+		p.Message = "Nothing new comes from Git this way until it is resumed."
+		p.Hint = fmt.Sprintf("flux resume %s %s -n %s", resumeKind(kind), name, namespace)
+		r.notice(p)
+		return
+	}
+	if c.Status == metav1.ConditionFalse {
+		r.problem(p)
+	}
+}
+
+// resumeKind is what the flux command calls a kind.
+func resumeKind(kind string) string {
+	switch kind {
+	case "GitRepository":
+		return "source git"
+	case "OCIRepository":
+		return "source oci"
+	case "Bucket":
+		return "source bucket"
+	}
+	return strings.ToLower(kind)
+}
+
+// judgeDeployments takes those that can't go on before those that fail in part.
+func (r *Report) judgeDeployments() {
+	var silent, stalled, failing []Problem
+	for _, d := range r.Deployments {
+		p := Problem{
+			Kind: "Deployment", Namespace: d.Namespace, Name: d.Name,
+			Reason: d.Reason, Message: d.Message, Since: d.Since, Failures: d.Failures, Failed: d.Devices.Failed,
+		}
+		switch {
+		case d.State == rollout.Waiting:
+			if d.ChangedAt != nil && r.Time.Sub(d.ChangedAt.Time) > operatorPatience {
+				p.Reason, p.Hint = "OperatorSilent", "Is fleet-operator running? kubectl fleet version shows it."
+				silent = append(silent, p)
+			}
+		case d.State == rollout.Stalled:
+			stalled = append(stalled, p)
+		case d.Devices.Failed > 0:
+			p.Reason = "DevicesFailed"
+			p.Message = fmt.Sprintf("%s of %s failed; the rollout is %s.", screen.Count(d.Devices.Failed), screen.Plural(d.Devices.Matched, "device"), d.State.Word())
+			failing = append(failing, p)
+		case d.State == rollout.Paused, d.State == rollout.Suspended, d.State == rollout.NoDevices:
+			if p.Reason = string(d.State); d.State != rollout.NoDevices {
+				p.Message = d.Why()
+			}
+			r.notice(p)
+		}
+	}
+	// The more devices, the worse.
+	worst := func(a, b Problem) int { return cmp.Compare(b.Failed, a.Failed) }
+	slices.SortStableFunc(stalled, worst)
+	slices.SortStableFunc(failing, worst)
+	r.Problems = slices.Concat(r.Problems, silent, stalled, failing)
+}
+
+func (r *Report) judgeDevices(scope cli.Scope) {
+	flag := " -n " + scope.Namespace
+	if scope.All() {
+		flag = " -A"
+	}
+	list := func(health string) string { return "kubectl fleet devices" + flag + " --health " + health }
+	d := r.Devices
+	if d.NotReady > 0 {
+		r.problem(Problem{
+			Kind: KindDevices, Reason: "NotReady",
+			Message: screen.Plural(d.NotReady, "device") + " gone: heartbeats come no more.", Hint: list("not-ready"),
+		})
+	}
+	if d.NeverSeen > 0 {
+		r.notice(Problem{
+			Kind: KindDevices, Reason: "NeverSeen",
+			Message: screen.Plural(d.NeverSeen, "device") + " never seen: " + names(d.Waiting, d.NeverSeen), Hint: list("never-seen"),
+		})
+	}
+	if d.NotApproved > 0 {
+		r.notice(Problem{
+			Kind: KindDevices, Reason: "NotApproved",
+			Message: screen.Plural(d.NotApproved, "device") + " not approved: " + names(d.Unapproved, d.NotApproved), Hint: list("not-approved"),
+		})
+	}
+	if d.Cordoned > 0 {
+		r.notice(Problem{
+			Kind: KindDevices, Reason: "Cordoned",
+			Message: screen.Plural(d.Cordoned, "device") + " cordoned: they keep what they run and get nothing new.", Hint: list("cordoned"),
+		})
+	}
+}
+
+// names lists the first few of count names.
+func names(first []string, count int) string {
+	text := strings.Join(first, ", ")
+	if more := count - len(first); more > 0 {
+		text += fmt.Sprintf(" and %s more", screen.Count(more))
+	}
+	return text
+}
+
+// behind reports whether the source of a Deployment has a newer commit than the
+// one that its spec came from.
+func behind(d Deployment, sources []Source) bool {
+	if d.Source == nil || d.Source.Commit == "" {
+		return false
+	}
+	for _, s := range sources {
+		for _, k := range s.Kustomizations {
+			if k.Namespace+"/"+k.Name == d.Source.Kustomization {
+				return s.Commit != "" && s.Commit != d.Source.Commit
+			}
+		}
+	}
+	return false
+}
