@@ -20,6 +20,8 @@ const (
 	Create Kind = "create"
 	// Start starts the container of Unit, a first time or again.
 	Start Kind = "start"
+	// Stop ends Container, in its grace period; its restart policy says what then.
+	Stop Kind = "stop"
 	// Unpause lets Container run on.
 	Unpause Kind = "unpause"
 	// Remove ends Container, in its grace period, and removes it.
@@ -63,6 +65,8 @@ type Memory struct {
 	Backoff map[string]Backoff
 	// ByHand are the IDs of containers that someone stopped.
 	ByHand map[string]bool
+	// Dead are the IDs of running containers whose liveness or startup probe failed.
+	Dead map[string]bool
 }
 
 // Plan is what to do next.
@@ -218,6 +222,8 @@ func (p *Plan) startUnit(d *Desired, u Unit, c *Container, m Memory) bool {
 		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name})
 	case c.State == StateCreated:
 		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID})
+	case c.State == StateRunning && m.Dead[c.ID]:
+		p.Steps = append(p.Steps, Step{Kind: Stop, Unit: u.Name, Container: c.ID})
 	case c.State == StatePaused:
 		p.Steps = append(p.Steps, Step{Kind: Unpause, Container: c.ID})
 	case c.State == StateExited:
