@@ -5,19 +5,19 @@ import "errors"
 // Reasons that a device reports, one word each. They are part of what users see
 // and match on.
 const (
-	ReasonImagePull   = "ImagePullFailed"
-	ReasonPortInUse   = "PortInUse"
-	ReasonNoDriver    = "DriverNotAvailable"
-	ReasonCreate      = "CreateFailed"
-	ReasonStart       = "StartFailed"
-	ReasonProbe       = "ProbeFailed"
-	ReasonExited      = "ContainerExited"
-	ReasonCrashLoop   = "CrashLoopBackOff"
-	ReasonDeadline    = "DeadlineExceeded"
-	ReasonUnavailable = "PodmanUnavailable"
-	ReasonInvalid     = "InvalidScore"
-	ReasonVolume      = "VolumeFailed"
-	ReasonRemove      = "RemoveFailed"
+	ReasonImagePull = "ImagePullFailed"
+	ReasonPortInUse = "PortInUse"
+	ReasonNoDriver  = "DriverNotAvailable"
+	ReasonCreate    = "CreateFailed"
+	ReasonStart     = "StartFailed"
+	ReasonStop      = "StopFailed"
+	ReasonProbe     = "ProbeFailed"
+	ReasonExited    = "ContainerExited"
+	ReasonCrashLoop = "CrashLoopBackOff"
+	ReasonDeadline  = "DeadlineExceeded"
+	ReasonInvalid   = "InvalidScore"
+	ReasonVolume    = "VolumeFailed"
+	ReasonRemove    = "RemoveFailed"
 )
 
 // Failure is what keeps a deployment from running, in a word and a sentence for

@@ -34,6 +34,8 @@ type Container struct {
 	Image    string
 	State    State
 	ExitCode int32
+	// PID on the device, which tells one run from the next.
+	PID int
 	// Started and Finished are of the last run; zero when there was none.
 	Started, Finished time.Time
 }

@@ -1,0 +1,115 @@
+package config
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+const whole = `
+device: shop-1
+nats:
+  url: tls://fleet.example.com:4222
+  caFile: /etc/fleet-agent/ca.pem
+  seedFile: /etc/fleet-agent/seed.nk
+stateDir: /srv/agent
+heartbeatInterval: 5s
+hostIP: 192.0.2.7
+podman:
+  socket: unix:///run/user/0/podman.sock
+  network: fleet
+log:
+  level: debug
+  format: json
+`
+
+func TestParse(t *testing.T) {
+	full := Config{
+		Device: "shop-1", NATS: NATS{URL: "tls://fleet.example.com:4222", CAFile: "/etc/fleet-agent/ca.pem", SeedFile: "/etc/fleet-agent/seed.nk"},
+		StateDir: "/srv/agent", HeartbeatInterval: 5 * time.Second, HostIP: "192.0.2.7",
+		Podman: Podman{Socket: "unix:///run/user/0/podman.sock", Network: "fleet"}, Log: Log{Level: slog.LevelDebug, Format: "json"},
+	}
+	least := Config{
+		Device: "shop-1", NATS: NATS{URL: "nats://a:4222,nats://b:4222", SeedFile: "/var/lib/fleet-agent/identity.nk"},
+		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
+		Podman: Podman{Socket: "unix:///run/podman/podman.sock"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
+	}
+	for name, tt := range map[string]struct {
+		text string
+		want Config
+	}{
+		"every field":                    {whole, full},
+		"the least, the rest by default": {"device: shop-1\nnats: {url: 'nats://a:4222,nats://b:4222'}\npodman:\n", least},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := Parse([]byte(tt.text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
+	for name, tt := range map[string]struct {
+		text string
+		want []string
+	}{
+		"a misspelt field is suggested":       {"devise: x", []string{"line 1: field devise: is unknown; did you mean device?"}},
+		"a misspelt field further down":       {"nats:\n  ulr: x", []string{"line 2: field nats.ulr: is unknown; did you mean url?"}},
+		"another spelling of capitals":        {"statedir: /x", []string{"did you mean stateDir?"}},
+		"a field of no likeness":              {"log: {colour: red}", []string{"known are format, level"}},
+		"a number for text":                   {"\ndevice: 12", []string{"line 2: field device: is a number, want text"}},
+		"a list for text":                     {"device: [a]", []string{"field device: is a list, want a single value"}},
+		"text for fields":                     {"nats: nats://x", []string{"field nats: is text, want fields: caFile, seedFile, url"}},
+		"a list for the file":                 {"- a", []string{"line 1: the file is a list"}},
+		"a field twice":                       {"device: a\ndevice: b", []string{"line 2: field device: is there twice"}},
+		"two documents":                       {"device: a\n---\ndevice: b", []string{"more than one document"}},
+		"no YAML":                             {"a: [", []string{"line 1"}},
+		"a device ID that is none":            {"device: Shop.1", []string{"line 1: field device: device ID \"Shop.1\" is not a DNS label"}},
+		"a URL that is none":                  {"nats: {url: 'http://x'}", []string{"field nats.url: \"http://x\" is not a server's URL"}},
+		"a duration without unit":             {"heartbeatInterval: '30'", []string{"is not a duration"}},
+		"a duration as a number":              {"heartbeatInterval: 30", []string{"is a number, want text; put \"30\" in quotes"}},
+		"a heartbeat that is too fast":        {"heartbeatInterval: 10ms", []string{"10ms is not between 1s and 10m0s"}},
+		"a relative directory":                {"stateDir: x", []string{"must be an absolute path"}},
+		"a socket that is none":               {"podman: {socket: /run/x}", []string{"want unix:///PATH"}},
+		"an address that is none":             {"hostIP: a.b", []string{"is not an IP address"}},
+		"a log level that is none":            {"log: {level: loud}", []string{"\"loud\" is none of debug, info, warn, error"}},
+		"everything that is wrong is told":    {"devise: x\nlog: {level: loud}", []string{"line 1", "line 2"}},
+		"the server is the one field to fill": {"device: a", []string{"field nats.url is missing"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Parse([]byte(tt.text))
+			for _, want := range tt.want {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("error %v, want it to contain %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+func TestDeviceOfHost(t *testing.T) {
+	if id, err := deviceOfHost("Shop-1.example.com"); id != "shop-1" || err != nil {
+		t.Errorf("%q, %v", id, err)
+	}
+	if _, err := deviceOfHost("shop_1"); err == nil || !strings.Contains(err.Error(), "field device is missing") {
+		t.Errorf("error %v does not tell to set the field", err)
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add(whole)
+	f.Add("a: &a [*a]")
+	f.Add("nats: {url: [")
+	f.Fuzz(func(_ *testing.T, s string) {
+		// It must not panic, whatever it is given.
+		_, _ = Parse([]byte(s))
+	})
+}

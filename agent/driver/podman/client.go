@@ -1,0 +1,136 @@
+package podman
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// apiPrefix is the version of libpod's REST API that this package speaks; podman
+// serves it since 4.0. https://docs.podman.io/en/latest/_static/api.html
+const apiPrefix = "/v4.0.0/libpod"
+
+// compatPrefix is the Docker-compatible half of the API.
+const compatPrefix = "/v1.40"
+
+// client speaks HTTP over podman's socket.
+type client struct {
+	http *http.Client
+}
+
+func newClient(socket string) (*client, error) {
+	path, ok := strings.CutPrefix(socket, "unix://")
+	if !ok {
+		return nil, fmt.Errorf("podman socket %q does not begin with unix://", socket)
+	}
+	var dialer net.Dialer
+	return &client{http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", path)
+		},
+		// Podman's service goes away when nobody is connected, if systemd starts it.
+		MaxIdleConns: 2, MaxIdleConnsPerHost: 2,
+	}}}, nil
+}
+
+// apiError is what podman answers when it refuses.
+type apiError struct {
+	Message string `json:"message"`
+	Cause   string `json:"cause"`
+	status  int
+}
+
+func (e *apiError) Error() string {
+	if e.Message == "" {
+		return fmt.Sprintf("podman answers %d", e.status)
+	}
+	return e.Message
+}
+
+func isStatus(err error, status int) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return ok && e.status == status
+}
+
+// isCause reports whether podman gives this as the root of its refusal.
+func isCause(err error, cause string) bool {
+	e, ok := errors.AsType[*apiError](err)
+	return ok && strings.Contains(e.Cause, cause)
+}
+
+// isUnavailable reports whether podman was not reached, as opposed to refused.
+func isUnavailable(err error) bool {
+	_, ok := errors.AsType[*net.OpError](err)
+	return ok || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// open sends a request and returns the answer's body, whatever it takes.
+func (c *client) open(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+	var body io.Reader
+	if in != nil {
+		data, err := json.Marshal(in)
+		if err != nil {
+			return nil, fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(data)
+	}
+	if !strings.HasPrefix(path, compatPrefix) {
+		path = apiPrefix + path
+	}
+	u := url.URL{Scheme: "http", Host: "podman", Opaque: "//podman" + path, RawQuery: query.Encode()}
+	req, err := http.NewRequestWithContext(ctx, method, "http://podman/", body)
+	if err != nil {
+		return nil, err
+	}
+	req.URL = &u
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if opErr, ok := errors.AsType[*net.OpError](err); ok {
+			return nil, opErr
+		}
+		return nil, err
+	}
+	if resp.StatusCode >= 400 {
+		defer resp.Body.Close()
+		e := &apiError{status: resp.StatusCode}
+		// What is not JSON has no message, and the status says what there is to say.
+		_ = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(e)
+		return nil, e
+	}
+	return resp.Body, nil
+}
+
+// call sends a request and decodes the answer into out, if there is one to be.
+func (c *client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	body, err := c.open(ctx, method, path, query, in)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if out == nil {
+		// Read to its end, so that the connection can be used again.
+		_, err = io.Copy(io.Discard, io.LimitReader(body, 1<<20))
+		return err
+	}
+	if err := json.NewDecoder(body).Decode(out); err != nil {
+		return fmt.Errorf("decode podman's answer to %s %s: %w", method, path, err)
+	}
+	return nil
+}
+
+// filters is podman's way to write what a list is narrowed to.
+func filters(f map[string][]string) string {
+	data, err := json.Marshal(f)
+	if err != nil {
+		panic(err) // a map of strings is always encodable
+	}
+	return string(data)
+}
