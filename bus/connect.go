@@ -1,0 +1,164 @@
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Timeout bounds one request to JetStream, which otherwise hangs while it has no
+// leader.
+const Timeout = 5 * time.Second
+
+const (
+	firstDelay = 100 * time.Millisecond
+	maxDelay   = 2 * time.Second
+)
+
+// Options of a connection.
+type Options struct {
+	// URL of the server, or several with commas between.
+	URL string
+	// SeedFile holds the NKey seed to authenticate with; empty for none.
+	SeedFile string
+	// CAFile holds the certificates that the server's is checked against; empty for
+	// the system's.
+	CAFile string
+	// Name of the connection, as the server lists it.
+	Name string
+	// InboxPrefix of the subjects of replies; empty for the usual. A device may
+	// only use its own, see InboxPrefix.
+	InboxPrefix string
+	// InProcess connects to a server in this process instead of URL.
+	InProcess nats.InProcessConnProvider
+	Logger    *slog.Logger
+}
+
+// Connect returns a connection that never gives up: it is made, and made again, in
+// the background until it is closed. Only options that can't work are an error.
+// Nothing is buffered while there is no connection; a publish fails then.
+func Connect(o Options) (*nats.Conn, error) {
+	log := o.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	options := []nats.Option{
+		nats.Name(o.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return Backoff(attempts-1, firstDelay, maxDelay) }),
+		// A key that is not known yet may be later.
+		nats.IgnoreAuthErrorAbort(),
+		// What is older than the connection is sent anew by who knows whether it
+		// still holds.
+		nats.ReconnectBufSize(-1),
+		nats.Timeout(Timeout),
+		nats.PingInterval(20 * time.Second), nats.MaxPingsOutstanding(2),
+		nats.ConnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted()) }),
+		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted()) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("lost the connection to NATS, trying again", "error", err)
+			}
+		}),
+		nats.ReconnectErrHandler(complain(log, o.URL)),
+		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
+			if s != nil {
+				log.Warn("NATS subscription", "subject", s.Subject, "error", err)
+				return
+			}
+			log.Warn("NATS", "error", err)
+		}),
+	}
+	if o.InboxPrefix != "" {
+		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))
+	}
+	if o.InProcess != nil {
+		options = append(options, nats.InProcessServer(o.InProcess))
+	}
+	if o.SeedFile != "" {
+		key, err := nats.NkeyOptionFromSeed(o.SeedFile)
+		if err != nil {
+			return nil, fmt.Errorf("read the NKey seed %s: %w", o.SeedFile, err)
+		}
+		options = append(options, key)
+	}
+	if o.CAFile != "" {
+		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}), nats.RootCAs(o.CAFile))
+	}
+	nc, err := nats.Connect(o.URL, options...)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w", o.URL, err)
+	}
+	return nc, nil
+}
+
+// complain says why there is no connection, once for each reason in a row.
+func complain(log *slog.Logger, url string) nats.ConnErrHandler {
+	var last string
+	return func(_ *nats.Conn, err error) {
+		if err == nil || err.Error() == last {
+			return
+		}
+		last = err.Error()
+		log.Warn("can't connect to NATS, trying again", "url", url, "error", err)
+	}
+}
+
+// JetStream is the JetStream of a connection, with every request bounded in time.
+func JetStream(nc *nats.Conn) (jetstream.JetStream, error) {
+	js, err := jetstream.New(nc, jetstream.WithDefaultTimeout(Timeout), jetstream.WithPublishAsyncTimeout(Timeout), jetstream.WithPublishAsyncMaxPending(2*window))
+	if err != nil {
+		return nil, fmt.Errorf("use JetStream: %w", err)
+	}
+	return js, nil
+}
+
+// Backoff is how long to wait before the next attempt, the first being 0: first,
+// doubled with each up to limit, and at random between half of it and all of it,
+// so that a fleet does not come back in step.
+func Backoff(attempt int, first, limit time.Duration) time.Duration {
+	d := limit
+	if attempt < 30 && first<<max(attempt, 0) < limit {
+		d = first << max(attempt, 0)
+	}
+	return d/2 + rand.N(d/2+1)
+}
+
+// pause waits, or returns the context's error.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// await waits until the connection stands.
+func await(ctx context.Context, nc *nats.Conn) error {
+	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
+	defer nc.RemoveStatusListener(changed)
+	for {
+		switch nc.Status() {
+		case nats.CONNECTED:
+			return nil
+		case nats.CLOSED:
+			return errors.New("the connection to NATS is closed")
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}

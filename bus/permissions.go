@@ -1,0 +1,163 @@
+package bus
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+// The accounts of the server. JetStream and every stream live in AccountOperators;
+// devices are in AccountDevices, which reaches single services of it. In one
+// account permissions would not hold: the subject that a reply goes to is not
+// checked, so a device could have the acknowledgement of its own state overwrite
+// what another device is told.
+const (
+	AccountOperators = "OPS"
+	AccountDevices   = "DEVICES"
+)
+
+const commands = contracts.CommandPrefix + ".*.*"
+
+// Permissions are subjects that a user may publish and subscribe to; everything
+// else is refused. A user may answer what it was asked.
+type Permissions struct {
+	Publish, Subscribe []string
+}
+
+// InboxPrefix is where replies to a device go.
+func InboxPrefix(d contracts.DeviceID) string { return "_INBOX_" + string(d) }
+
+// DevicePermissions are those of one device: its own keys, and nothing that lets
+// it see or change another's.
+func DevicePermissions(d contracts.DeviceID) Permissions {
+	return Permissions{
+		Publish: []string{
+			contracts.BucketDeviceState.Subject(contracts.DeviceStateKey(d, "*")),
+			contracts.BucketDeviceInfo.Subject(contracts.DeviceInfoKey(d)),
+			contracts.BucketDeviceHeartbeat.Subject(contracts.HeartbeatKey(d)),
+			contracts.SnapshotSubject(d),
+		},
+		Subscribe: []string{
+			contracts.DesiredStateSubject(d, "*"),
+			InboxPrefix(d) + ".>",
+			contracts.CommandSubject(d, "*"),
+		},
+	}
+}
+
+// OperatorPermissions are those of the operator in its own account.
+func OperatorPermissions() Permissions {
+	return Permissions{
+		Publish: []string{
+			"$JS.API.>", commands,
+			contracts.BucketDesiredState.Subject("*.*"),
+			contracts.BucketDeviceState.Subject("state.*.*"),
+			contracts.BucketDeviceInfo.Subject("info.*"),
+			contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"),
+		},
+		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*"},
+	}
+}
+
+// ServerAuth is who may connect to a server.
+type ServerAuth struct {
+	// OperatorKeys are the public NKeys of operators.
+	OperatorKeys []string
+	// Devices are the public NKeys of devices.
+	Devices map[contracts.DeviceID]string
+}
+
+// The server's own words, https://docs.nats.io/running-a-nats-service/configuration.
+type (
+	serverConfig struct {
+		Accounts map[string]account `json:"accounts"`
+	}
+	account struct {
+		JetStream string           `json:"jetstream,omitempty"`
+		Users     []user           `json:"users"`
+		Exports   []map[string]any `json:"exports"`
+		Imports   []map[string]any `json:"imports"`
+	}
+	user struct {
+		NKey        string      `json:"nkey"`
+		Permissions permissions `json:"permissions"`
+	}
+	permissions struct {
+		Publish        allow `json:"publish"`
+		Subscribe      allow `json:"subscribe"`
+		AllowResponses bool  `json:"allow_responses"`
+	}
+	allow struct {
+		Allow []string `json:"allow"`
+	}
+)
+
+// ServerConfig is the part of nats-server's configuration that says who may do
+// what. Where the server listens and stores is not in it. A key that is not one,
+// or that two users share, is an error.
+func ServerConfig(a ServerAuth) ([]byte, error) {
+	taken := map[string]string{}
+	newUser := func(who, key string, p Permissions) (user, error) {
+		if !nkeys.IsValidPublicUserKey(key) {
+			return user{}, fmt.Errorf("the key %q of %s is not the public NKey of a user (it begins with U)", key, who)
+		}
+		if other, ok := taken[key]; ok {
+			return user{}, fmt.Errorf("%s and %s have the same key %s", other, who, key)
+		}
+		taken[key] = who
+		return user{NKey: key, Permissions: permissions{
+			Publish: allow{p.Publish}, Subscribe: allow{p.Subscribe}, AllowResponses: true,
+		}}, nil
+	}
+
+	operators := account{JetStream: "enabled", Users: []user{}}
+	for _, key := range a.OperatorKeys {
+		u, err := newUser("an operator", key, OperatorPermissions())
+		if err != nil {
+			return nil, err
+		}
+		operators.Users = append(operators.Users, u)
+	}
+	devices := account{Users: []user{}}
+	for _, id := range slices.Sorted(maps.Keys(a.Devices)) {
+		if _, err := contracts.ParseDeviceID(string(id)); err != nil {
+			return nil, err
+		}
+		u, err := newUser("device "+string(id), a.Devices[id], DevicePermissions(id))
+		if err != nil {
+			return nil, err
+		}
+		devices.Users = append(devices.Users, u)
+	}
+
+	for _, subject := range []string{
+		contracts.BucketDeviceState.Subject("state.*.*"), contracts.BucketDeviceInfo.Subject("info.*"),
+		contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"), contracts.SnapshotPrefix + ".*",
+	} {
+		operators.Exports = append(operators.Exports, map[string]any{"service": subject})
+		devices.Imports = append(devices.Imports, map[string]any{"service": from(AccountOperators, subject)})
+	}
+	stream := contracts.DesiredStatePrefix + ".>"
+	operators.Exports = append(operators.Exports, map[string]any{"stream": stream})
+	devices.Imports = append(devices.Imports, map[string]any{"stream": from(AccountOperators, stream)})
+	// Logs are a reply of many messages.
+	devices.Exports = []map[string]any{{"service": commands, "response_type": "Stream"}}
+	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}}
+
+	out, err := json.MarshalIndent(serverConfig{Accounts: map[string]account{
+		AccountOperators: operators, AccountDevices: devices,
+	}}, "", "  ")
+	if err != nil {
+		return nil, fmt.Errorf("write the server's configuration: %w", err)
+	}
+	return append(out, '\n'), nil
+}
+
+func from(account, subject string) map[string]string {
+	return map[string]string{"account": account, "subject": subject}
+}
