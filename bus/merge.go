@@ -2,7 +2,6 @@ package bus
 
 import (
 	"fmt"
-	"maps"
 
 	"github.com/nationtech/fleet/contracts"
 )
@@ -15,12 +14,12 @@ type Desired struct {
 }
 
 // merge puts together what arrives live and what snapshots say. It decides; it
-// does no I/O. What is newer, by the stream's sequence, wins, whichever way and in
-// whichever order it came.
+// does no I/O. A snapshot is how things stood at its sequence; what arrived live
+// with a higher one is newer, whichever came first.
 type merge struct {
 	entries map[contracts.DeploymentName]known
-	// highest sequence that was seen.
-	highest uint64
+	// highest sequence that was seen, and the one of the last live write.
+	highest, lastLive uint64
 	// complete tells that a whole snapshot was taken in.
 	complete bool
 }
@@ -34,15 +33,19 @@ type known struct {
 
 func newMerge() *merge { return &merge{entries: map[contracts.DeploymentName]known{}} }
 
-// live takes in one write; nil for a deletion. It reports whether the view changed.
-func (m *merge) live(name contracts.DeploymentName, sequence uint64, desired *contracts.DesiredState) bool {
+// live takes in one write; nil for a deletion. It reports whether the view changed,
+// and whether a snapshot should be taken: a sequence that does not grow is of a
+// stream that was made anew.
+func (m *merge) live(name contracts.DeploymentName, sequence uint64, desired *contracts.DesiredState) (changed, doubtful bool) {
+	doubtful = sequence <= m.lastLive
+	m.lastLive = sequence
 	m.highest = max(m.highest, sequence)
 	before := m.entries[name]
 	if sequence <= before.sequence {
-		return false
+		return false, doubtful
 	}
 	m.entries[name] = known{desired, sequence}
-	return before.desired != nil || desired != nil
+	return before.desired != nil || desired != nil, doubtful
 }
 
 // entry is one of a snapshot's; unreadable ones have a nil desired.
@@ -54,8 +57,8 @@ type entry struct {
 
 // page takes in the page of a snapshot that begins behind after, when asked was
 // the highest sequence at the time of asking. A stream that ends before what was
-// seen of it was made anew: its sequences begin anew too, and again tells to ask
-// once more, for what was written meanwhile was taken for old.
+// seen of it was made anew, and its sequences began anew too; again tells to ask
+// once more then, for what was written meanwhile was taken for old.
 func (m *merge) page(after contracts.DeploymentName, asked uint64, sequence uint64, entries []entry, more bool) (changed, again bool, err error) {
 	if more && len(entries) == 0 {
 		return false, false, fmt.Errorf("the snapshot promises more and holds nothing")
@@ -67,7 +70,7 @@ func (m *merge) page(after contracts.DeploymentName, asked uint64, sequence uint
 	}
 	if sequence < asked {
 		again = true
-		m.highest = sequence
+		m.highest, m.lastLive = 0, 0
 		for name, k := range m.entries {
 			m.entries[name] = known{desired: k.desired}
 		}
@@ -76,10 +79,15 @@ func (m *merge) page(after contracts.DeploymentName, asked uint64, sequence uint
 	listed := map[contracts.DeploymentName]bool{}
 	for _, e := range entries {
 		listed[e.name] = true
+		m.highest = max(m.highest, e.sequence)
+		before := m.entries[e.name]
+		if before.sequence > sequence && before.sequence >= e.sequence {
+			continue
+		}
 		// What can't be read leaves in place what could be.
-		if before := m.entries[e.name]; e.desired != nil && e.sequence > before.sequence {
+		if e.desired != nil {
 			m.entries[e.name] = known{e.desired, e.sequence}
-			changed = true
+			changed = changed || before.desired == nil || e.sequence != before.sequence || e.desired.Digest != before.desired.Digest
 		}
 	}
 	for name, k := range m.entries {
@@ -98,7 +106,7 @@ func (m *merge) page(after contracts.DeploymentName, asked uint64, sequence uint
 // view is what the device is told, by Deployment.
 func (m *merge) view() map[contracts.DeploymentName]Desired {
 	out := make(map[contracts.DeploymentName]Desired, len(m.entries))
-	for name, k := range maps.All(m.entries) {
+	for name, k := range m.entries {
 		if k.desired != nil {
 			out[name] = Desired{DesiredState: *k.desired, Sequence: k.sequence}
 		}

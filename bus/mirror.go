@@ -118,8 +118,11 @@ func (m *Mirror) receive(msg *nats.Msg) {
 		return
 	}
 	m.mu.Lock()
-	changed := m.merge.live(name, sequence, desired)
+	changed, doubtful := m.merge.live(name, sequence, desired)
 	m.mu.Unlock()
+	if doubtful {
+		m.Resync()
+	}
 	if changed {
 		poke(m.changed)
 	}

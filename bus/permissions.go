@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -149,13 +150,15 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	devices.Exports = []map[string]any{{"service": commands, "response_type": "Stream"}}
 	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}}
 
-	out, err := json.MarshalIndent(serverConfig{Accounts: map[string]account{
-		AccountOperators: operators, AccountDevices: devices,
-	}}, "", "  ")
-	if err != nil {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	// The server does not know the escapes that keep JSON safe in HTML.
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(serverConfig{Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
-	return append(out, '\n'), nil
+	return out.Bytes(), nil
 }
 
 func from(account, subject string) map[string]string {

@@ -33,6 +33,9 @@ type Entry struct {
 // from the beginning.
 var ErrStreamLost = errors.New("the stream has lost what it held")
 
+// idle is after how long without a message the server says that it is still there.
+const idle = 2 * time.Second
+
 // Watcher reads a bucket from its beginning and goes on with what is written. It
 // takes interruptions of the connection and restarts of the server in its stride.
 type Watcher struct {
@@ -109,19 +112,15 @@ func (w *Watcher) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	config := jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverAllPolicy}
-	if w.cursor > 0 {
-		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, w.cursor+1
-	}
-	consumer, err := w.js.OrderedConsumer(ctx, w.bucket.Stream(), config)
+	consumer, err := w.consume(ctx)
 	if err != nil {
-		return fmt.Errorf("read bucket %s: %w", w.bucket, err)
+		return err
 	}
-	pending := consumer.CachedInfo().NumPending
-	if pending == 0 {
+	defer w.forget(consumer)
+	if consumer.CachedInfo().NumPending == 0 {
 		w.caughtUp(last)
 	}
-	messages, err := consumer.Messages()
+	messages, err := consumer.Messages(jetstream.PullHeartbeat(idle), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return fmt.Errorf("read bucket %s: %w", w.bucket, err)
 	}
@@ -137,7 +136,7 @@ func (w *Watcher) read(ctx context.Context) error {
 		}
 	}()
 	defer func() { close(stop); <-stopped }()
-	for {
+	for delivered := uint64(1); ; delivered++ {
 		m, err := messages.Next()
 		if err != nil {
 			return fmt.Errorf("read bucket %s: %w", w.bucket, err)
@@ -146,11 +145,49 @@ func (w *Watcher) read(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read bucket %s: %w", w.bucket, err)
 		}
+		if meta.Sequence.Consumer != delivered {
+			return fmt.Errorf("read bucket %s: message %d came as number %d", w.bucket, meta.Sequence.Consumer, delivered)
+		}
 		w.cursor = meta.Sequence.Stream
 		w.handle(m, meta)
 		if meta.NumPending == 0 {
 			w.caughtUp(last)
 		}
+	}
+}
+
+// consume makes a consumer that goes on after the cursor. It is not one of the
+// client's ordered consumers: these make themselves anew without a look at
+// whether the stream is still the same.
+func (w *Watcher) consume(ctx context.Context) (jetstream.Consumer, error) {
+	config := jetstream.ConsumerConfig{
+		DeliverPolicy:     jetstream.DeliverAllPolicy,
+		AckPolicy:         jetstream.AckNonePolicy,
+		MaxDeliver:        1,
+		MemoryStorage:     true,
+		Replicas:          1,
+		InactiveThreshold: 30 * time.Second,
+	}
+	if w.cursor > 0 {
+		config.DeliverPolicy, config.OptStartSeq = jetstream.DeliverByStartSequencePolicy, w.cursor+1
+	}
+	consumer, err := w.js.CreateConsumer(ctx, w.bucket.Stream(), config)
+	if err != nil {
+		return nil, fmt.Errorf("read bucket %s: %w", w.bucket, err)
+	}
+	return consumer, nil
+}
+
+// forget removes a consumer now that the server would remove by itself later.
+func (w *Watcher) forget(consumer jetstream.Consumer) {
+	if !w.js.Conn().IsConnected() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := w.js.DeleteConsumer(ctx, w.bucket.Stream(), consumer.CachedInfo().Name)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		w.log.Debug("consumer not removed, the server will", "bucket", w.bucket, "error", err)
 	}
 }
 

@@ -1,0 +1,146 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+	"go.uber.org/goleak"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// testServer is a real nats-server with our configuration, which can be restarted.
+type testServer struct {
+	t      testing.TB
+	config string
+	store  string
+	port   int
+	server *server.Server
+	// seeds by user: the operator is "", a device its ID.
+	seeds map[string]string
+}
+
+// start starts a server that knows an operator and the devices.
+func start(t testing.TB, devices ...contracts.DeviceID) *testServer {
+	t.Helper()
+	s := &testServer{t: t, store: t.TempDir(), port: -1, seeds: map[string]string{}}
+	auth := ServerAuth{Devices: map[contracts.DeviceID]string{}}
+	for _, user := range append([]contracts.DeviceID{""}, devices...) {
+		key, err := nkeys.CreateUser()
+		must(t, err)
+		seed, err := key.Seed()
+		must(t, err)
+		public, err := key.PublicKey()
+		must(t, err)
+		path := filepath.Join(t.TempDir(), "seed")
+		must(t, os.WriteFile(path, seed, 0o600))
+		s.seeds[string(user)] = path
+		if user == "" {
+			auth.OperatorKeys = []string{public}
+		} else {
+			auth.Devices[user] = public
+		}
+	}
+	config, err := ServerConfig(auth)
+	must(t, err)
+	s.config = filepath.Join(t.TempDir(), "nats.conf")
+	must(t, os.WriteFile(s.config, config, 0o600))
+	s.up()
+	t.Cleanup(func() { s.down() })
+	return s
+}
+
+func (s *testServer) up() {
+	s.t.Helper()
+	o, err := server.ProcessConfigFile(s.config)
+	must(s.t, err)
+	o.Host, o.Port, o.JetStream, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", s.port, true, s.store, true, true
+	s.server, err = server.NewServer(o)
+	must(s.t, err)
+	s.server.Start()
+	if !s.server.ReadyForConnections(10 * time.Second) {
+		s.t.Fatal("nats-server is not ready after 10 s")
+	}
+	s.port = s.server.Addr().(*net.TCPAddr).Port
+}
+
+func (s *testServer) down() {
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+}
+
+// connect connects as a device, or as the operator when user is empty.
+func (s *testServer) connect(user contracts.DeviceID) *nats.Conn {
+	s.t.Helper()
+	o := Options{URL: fmt.Sprintf("nats://127.0.0.1:%d", s.port), SeedFile: s.seeds[string(user)], Name: string(user), Logger: slog.New(slog.DiscardHandler)}
+	if user != "" {
+		o.InboxPrefix = InboxPrefix(user)
+	}
+	nc, err := Connect(o)
+	must(s.t, err)
+	s.t.Cleanup(nc.Close)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
+	defer cancel()
+	must(s.t, await(ctx, nc))
+	return nc
+}
+
+// operator connects as the operator, with every stream there.
+func (s *testServer) operator() jetstream.JetStream {
+	s.t.Helper()
+	js, err := JetStream(s.connect(""))
+	must(s.t, err)
+	must(s.t, EnsureStreams(s.t.Context(), js, StreamOptions{}))
+	return js
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until look returns "", and says what it last returned if it
+// never does.
+func eventually(t testing.TB, look func() string) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		last := look()
+		if last == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after 20 s: %s", last)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// told makes a valid value.
+func told(t testing.TB, name contracts.DeploymentName, n int) []byte {
+	t.Helper()
+	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{
+		RestartPolicy: "Always",
+		Containers:    []contracts.Container{{Name: "app", Image: "example.org/app:1", PullPolicy: "IfNotPresent"}},
+	}}
+	data, err := contracts.Encode(contracts.DesiredState{
+		Deployment: name, Namespace: "shops", Revision: fmt.Sprintf("%s-%d", name, n), Digest: score.Digest(),
+		Generation: int64(n), Score: score, Time: time.Unix(0, 0).UTC(),
+	})
+	must(t, err)
+	return data
+}

@@ -1,0 +1,127 @@
+// Package desired writes what the devices are told, and lets the fleet view know
+// it before the bus plays it back: a reconciler that looked again too early would
+// tell everybody a second time.
+package desired
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"k8s.io/utils/clock"
+
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/fleetview"
+	"github.com/nationtech/fleet/operator/rollout"
+)
+
+// timeout bounds one batch: the API of JetStream hangs while it has no leader.
+const timeout = 30 * time.Second
+
+// Store is the buckets as the leader writes them.
+type Store struct {
+	JetStream jetstream.JetStream
+	View      *fleetview.View
+	Clock     clock.PassiveClock
+
+	puts, deletes atomic.Uint64
+}
+
+// Batch is a number of writes that are flushed together. It is for one goroutine.
+type Batch struct {
+	store   *Store
+	writer  *bus.Writer
+	floor   uint64
+	pending []fleetview.Write
+}
+
+// Begin starts a batch. Nothing that the stream has at this moment may overwrite,
+// in the view, what the batch writes.
+func (s *Store) Begin(ctx context.Context) (*Batch, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	stream, err := s.JetStream.Stream(ctx, contracts.BucketDesiredState.Stream())
+	if err != nil {
+		return nil, fmt.Errorf("look at bucket %s: %w", contracts.BucketDesiredState, err)
+	}
+	return &Batch{
+		store: s, writer: bus.NewWriter(s.JetStream),
+		floor: stream.CachedInfo().State.LastSeq,
+	}, nil
+}
+
+// Tell writes what a device is to do; value is what ref and namespace are of.
+func (b *Batch) Tell(ctx context.Context, device contracts.DeviceID, namespace string, name contracts.DeploymentName, ref rollout.Ref, value []byte) error {
+	if err := b.writer.Put(ctx, device, name, value); err != nil {
+		return fmt.Errorf("tell device %s of deployment %s: %w", device, name, err)
+	}
+	b.pending = append(b.pending, fleetview.Write{
+		Device: device, Deployment: name, Namespace: namespace, Revision: ref.Revision, Digest: ref.Digest,
+	})
+	return nil
+}
+
+// Withdraw deletes what a device was told for a Deployment of the namespace.
+func (b *Batch) Withdraw(ctx context.Context, device contracts.DeviceID, name contracts.DeploymentName) error {
+	if err := b.writer.Delete(ctx, device, name); err != nil {
+		return fmt.Errorf("withdraw deployment %s from device %s: %w", name, device, err)
+	}
+	b.pending = append(b.pending, fleetview.Write{Device: device, Deployment: name, Deleted: true})
+	return nil
+}
+
+// Commit waits until everything is stored, and then lets the view know. After an
+// error the view is as before and catches up with what was stored by itself.
+func (b *Batch) Commit(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := b.writer.Flush(ctx); err != nil {
+		return fmt.Errorf("write desired state: %w", err)
+	}
+	for _, w := range b.pending {
+		if w.Deleted {
+			b.store.deletes.Add(1)
+		} else {
+			b.store.puts.Add(1)
+		}
+	}
+	b.store.View.Wrote(b.pending, b.floor+1, b.store.Clock.Now())
+	return nil
+}
+
+// Writes returns how many keys were written and deleted since the start.
+func (s *Store) Writes() (puts, deletes uint64) { return s.puts.Load(), s.deletes.Load() }
+
+// Forget marks what a device has written as deleted. The streams of the devices
+// deny deleting messages, so that no device deletes another's; a marker is an
+// ordinary message. The next thing that the device sends counts again.
+func (s *Store) Forget(ctx context.Context, device contracts.DeviceID) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	keys := map[contracts.Bucket][]string{
+		contracts.BucketDeviceInfo:      {contracts.DeviceInfoKey(device)},
+		contracts.BucketDeviceHeartbeat: {contracts.HeartbeatKey(device)},
+	}
+	for _, name := range s.View.ReportedBy(device) {
+		keys[contracts.BucketDeviceState] = append(keys[contracts.BucketDeviceState], contracts.DeviceStateKey(device, name))
+	}
+	var errs []error
+	for bucket, list := range keys {
+		for _, key := range list {
+			// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md
+			m := &nats.Msg{Subject: bucket.Subject(key), Header: nats.Header{"KV-Operation": []string{"DEL"}}}
+			ack, err := s.JetStream.PublishMsg(ctx, m)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("forget key %s of bucket %s: %w", key, bucket, err))
+				continue
+			}
+			s.View.Fold(bus.Entry{Bucket: bucket, Key: key, Deleted: true, Sequence: ack.Sequence, Time: s.Clock.Now()})
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,196 @@
+package fleetview
+
+import (
+	"fmt"
+	"reflect"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+)
+
+// Fold takes in one entry of a bucket.
+func (v *View) Fold(e bus.Entry) {
+	bad := v.fold(e)
+	if bad != nil && v.onMalformed != nil {
+		v.onMalformed(*bad)
+	}
+}
+
+func (v *View) fold(e bus.Entry) *Malformed {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.totals.Folded++
+	var id contracts.DeviceID
+	var err error
+	switch e.Bucket {
+	case contracts.BucketDesiredState:
+		id, err = v.foldDesired(e)
+	case contracts.BucketDeviceState:
+		id, err = v.foldState(e)
+	case contracts.BucketDeviceInfo:
+		id, err = v.foldInfo(e)
+	case contracts.BucketDeviceHeartbeat:
+		id, err = v.foldHeartbeat(e)
+	}
+	if err == nil {
+		return nil
+	}
+	v.totals.MalformedEntries++
+	if id != "" {
+		// A device that sends nonsense without end is named once a second.
+		d, now := v.device(id), v.clock.Now()
+		if now.Sub(d.complained) < time.Second {
+			return nil
+		}
+		d.complained = now
+	}
+	return &Malformed{Bucket: e.Bucket, Key: e.Key, Device: id, Err: err}
+}
+
+func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
+	id, name, err := contracts.ParseDesiredStateKey(e.Key)
+	if err != nil {
+		return "", err
+	}
+	if e.Deleted {
+		v.setTold(id, name, "", told{sequence: e.Sequence})
+		return id, nil
+	}
+	s, err := contracts.DecodeDesiredState(e.Value)
+	if err == nil && s.Deployment != name {
+		err = fmt.Errorf("the value is of deployment %q", s.Deployment)
+	}
+	if err != nil {
+		// Whoever wrote this, the device can't read it either: it was told nothing.
+		v.setTold(id, name, "", told{sequence: e.Sequence})
+		return id, err
+	}
+	v.setTold(id, name, s.Namespace, told{exists: true, revision: s.Revision, digest: s.Digest, at: e.Time.UnixNano(), sequence: e.Sequence})
+	return id, nil
+}
+
+// setTold replaces what a device was told, unless something newer is known.
+func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, namespace string, t told) {
+	d, known := v.devices[id]
+	if !known && !t.exists {
+		return
+	}
+	if !known {
+		d = v.device(id)
+	}
+	p, known := d.placements[name]
+	if !known {
+		if !t.exists {
+			return
+		}
+		// The operator's own writes are not bounded by maxPlacements.
+		p = &placement{}
+		d.placements[contracts.DeploymentName(intern(string(name)))] = p
+	}
+	if t.sequence < p.told.sequence {
+		return
+	}
+	t.revision, t.digest = intern(t.revision), intern(t.digest)
+	before, beforeIn := p.told, p.namespace
+	p.told, p.namespace = t, intern(namespace)
+	if before.exists && beforeIn != namespace {
+		v.unindex(beforeIn, name, d.id)
+	}
+	if t.exists {
+		key := types.NamespacedName{Namespace: p.namespace, Name: string(name)}
+		if v.told[key] == nil {
+			v.told[key] = map[contracts.DeviceID]*placement{}
+		}
+		v.told[key][d.id] = p
+	}
+	if before.exists != t.exists || before.revision != t.revision || before.digest != t.digest || beforeIn != namespace {
+		v.changed(d, name, p)
+	}
+}
+
+func (v *View) unindex(namespace string, name contracts.DeploymentName, id contracts.DeviceID) {
+	key := types.NamespacedName{Namespace: namespace, Name: string(name)}
+	delete(v.told[key], id)
+	if len(v.told[key]) == 0 {
+		delete(v.told, key)
+	}
+	v.deploymentsChanged.Add(key)
+}
+
+func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
+	id, name, err := contracts.ParseDeviceStateKey(e.Key)
+	if err != nil {
+		return "", err
+	}
+	d := v.device(id)
+	if e.Deleted {
+		if p := d.placements[name]; p != nil {
+			p.report = nil
+			v.changed(d, name, p)
+			d.drop(name, p)
+		}
+		return id, nil
+	}
+	p := v.placement(d, name)
+	if p == nil {
+		return id, fmt.Errorf("the device reports more than %d deployments", maxPlacements)
+	}
+	s, err := contracts.DecodeDeploymentState(e.Value)
+	if err == nil && s.Deployment != name {
+		err = fmt.Errorf("the value is of deployment %q", s.Deployment)
+	}
+	r := report{
+		revision: intern(s.Revision), digest: intern(s.Digest), phase: contracts.Phase(intern(string(s.Phase))),
+		reason: intern(s.Reason), message: s.Message, restarts: s.Restarts, drifts: s.Drifts, at: e.Time.UnixNano(),
+	}
+	if err != nil {
+		r = report{malformed: true, reason: ReasonInvalidReport, message: err.Error(), at: e.Time.UnixNano()}
+	}
+	if before := p.report; before != nil {
+		same := *before
+		same.at = r.at
+		if same == r {
+			return id, err
+		}
+	}
+	p.report = &r
+	v.changed(d, name, p)
+	return id, err
+}
+
+// ReasonInvalidReport is the reason of a failure whose report can't be read.
+const ReasonInvalidReport = "InvalidReport"
+
+func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
+	id, err := contracts.ParseDeviceInfoKey(e.Key)
+	if err != nil {
+		return "", err
+	}
+	d := v.device(id)
+	if e.Deleted {
+		if d.info != nil || d.infoErr != "" {
+			d.info, d.infoErr = nil, ""
+			v.devicesChanged.Add(d.id)
+		}
+		return id, nil
+	}
+	info, err := contracts.DecodeDeviceInfo(e.Value)
+	if err == nil && info.Device != id {
+		err = fmt.Errorf("the value is of device %q", info.Device)
+	}
+	if err != nil {
+		d.info, d.infoErr = nil, err.Error()
+		v.devicesChanged.Add(d.id)
+		return id, err
+	}
+	// The time differs each time; a change of it alone is none.
+	info.Time = time.Time{}
+	if d.infoErr != "" || d.info == nil || !reflect.DeepEqual(*d.info, info) {
+		d.info, d.infoErr = &info, ""
+		v.devicesChanged.Add(d.id)
+	}
+	return id, nil
+}

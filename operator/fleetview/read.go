@@ -1,0 +1,158 @@
+package fleetview
+
+import (
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+// Device is what the bus shows of a device.
+type Device struct {
+	// Info is what it says about itself; nil when it has said nothing, or nothing
+	// that can be read. It is shared: don't change it. Its Time is left out.
+	Info *contracts.DeviceInfo
+	// InfoError says why its information can't be read; empty when it can.
+	InfoError string
+	// Online tells that its heartbeats arrive.
+	Online bool
+	// LastHeartbeat is when the last heartbeat reached the server; zero for never.
+	LastHeartbeat time.Time
+	// Interval between its heartbeats; zero before the first.
+	Interval time.Duration
+	// Counts of what it was told.
+	Counts Counts
+}
+
+// Device returns what is known of a device; the zero Device when it is nothing.
+func (v *View) Device(id contracts.DeviceID) Device {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	d, ok := v.devices[id]
+	if !ok {
+		return Device{}
+	}
+	return Device{Info: d.info, InfoError: d.infoErr, Online: d.online, LastHeartbeat: d.last, Interval: d.interval, Counts: d.counts}
+}
+
+// Placement is one Deployment on one device.
+type Placement struct {
+	// Told tells that the device was told something for this Deployment: Revision
+	// and Digest, at ToldAt.
+	Told             bool
+	Revision, Digest string
+	ToldAt           time.Time
+	// Phase is empty when the device has reported nothing. ReportedRevision and
+	// ReportedDigest are what the report speaks of.
+	Phase                            contracts.Phase
+	ReportedRevision, ReportedDigest string
+	ReportedAt                       time.Time
+	Reason, Message                  string
+	Restarts, Drifts                 int64
+	// Malformed tells that the last report can't be read; Message says why.
+	Malformed bool
+	// Online and PublicKey are of the device.
+	Online    bool
+	PublicKey string
+}
+
+// Placements returns, for each of the devices, how the Deployment stands on it. A
+// key that was told on behalf of another namespace is not told by this one. The
+// view does not change during the loop and must not be called in it.
+func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.DeviceID]) iter.Seq[Placement] {
+	return func(yield func(Placement) bool) {
+		v.mu.RLock()
+		defer v.mu.RUnlock()
+		for id := range ids {
+			var out Placement
+			if d, ok := v.devices[id]; ok {
+				out.Online = d.online
+				if d.info != nil {
+					out.PublicKey = d.info.PublicKey
+				}
+				if p, ok := d.placements[contracts.DeploymentName(key.Name)]; ok {
+					p.show(key.Namespace, &out)
+				}
+			}
+			if !yield(out) {
+				return
+			}
+		}
+	}
+}
+
+func (p *placement) show(namespace string, out *Placement) {
+	if p.told.exists && p.namespace == namespace {
+		out.Told, out.Revision, out.Digest = true, p.told.revision, p.told.digest
+		out.ToldAt = time.Unix(0, p.told.at)
+	}
+	if r := p.report; r != nil {
+		out.Phase, out.Reason, out.Message, out.Malformed = r.phase, r.reason, r.message, r.malformed
+		out.ReportedRevision, out.ReportedDigest = r.revision, r.digest
+		out.ReportedAt = time.Unix(0, r.at)
+		out.Restarts, out.Drifts = r.restarts, r.drifts
+	}
+}
+
+// ToldCount is how many devices were told something for a Deployment.
+func (v *View) ToldCount(key types.NamespacedName) int {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return len(v.told[key])
+}
+
+// ToldDevices lists the devices that were told something for a Deployment.
+func (v *View) ToldDevices(key types.NamespacedName) []contracts.DeviceID {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.Collect(maps.Keys(v.told[key]))
+}
+
+// ToldDeployments lists the Deployments that any device was told something for.
+func (v *View) ToldDeployments() []types.NamespacedName {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return slices.Collect(maps.Keys(v.told))
+}
+
+// ToldTo lists the Deployments of a namespace that a device was told, and
+// Reported those that it has reported in whichever namespace.
+func (v *View) ToldTo(id contracts.DeviceID, namespace string) (names []contracts.DeploymentName) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if d, ok := v.devices[id]; ok {
+		for name, p := range d.placements {
+			if p.told.exists && p.namespace == namespace {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// ReportedBy lists the Deployments that a device has reported.
+func (v *View) ReportedBy(id contracts.DeviceID) (names []contracts.DeploymentName) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if d, ok := v.devices[id]; ok {
+		for name, p := range d.placements {
+			if p.report != nil {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Totals counts the whole fleet.
+func (v *View) Totals() Totals {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return v.totals
+}

@@ -1,0 +1,239 @@
+// Package fleetview is the operator's memory of what the devices were told and
+// what they report. It is folded from the buckets entry by entry, each in O(1),
+// and holds nothing that the buckets don't.
+package fleetview
+
+import (
+	"sync"
+	"time"
+	"unique"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/coalesce"
+)
+
+// maxPlacements bounds what one device can make the operator remember.
+const maxPlacements = 1024
+
+// Malformed is a value or key in a bucket that can't be read.
+type Malformed struct {
+	Bucket contracts.Bucket
+	Key    string
+	// Device that the key belongs to; empty when the key itself is malformed.
+	Device contracts.DeviceID
+	Err    error
+}
+
+// Options of a View.
+type Options struct {
+	// Clock tells when heartbeats are overdue.
+	Clock clock.WithTicker
+	// OnMalformed is called for values that can't be read, without a lock held and
+	// at most once a second for a device. It must not block for long.
+	OnMalformed func(Malformed)
+}
+
+// View is the fleet as the bus shows it. All methods may be called at any time
+// from any goroutine.
+type View struct {
+	clock       clock.WithTicker
+	onMalformed func(Malformed)
+
+	devicesChanged     *coalesce.Set[contracts.DeviceID]
+	deploymentsChanged *coalesce.Set[types.NamespacedName]
+
+	mu      sync.RWMutex
+	devices map[contracts.DeviceID]*device
+	// told has, by Deployment, the placements that were told.
+	told map[types.NamespacedName]map[contracts.DeviceID]*placement
+	// overdue orders the online devices by when their next heartbeat is overdue.
+	overdue   expiries
+	rearm     chan struct{}
+	suspended bool
+	resumed   time.Time
+	totals    Totals
+}
+
+// Totals count the whole fleet.
+type Totals struct {
+	// Devices that have ever sent something, and how many of them are online.
+	Devices, Online int
+	// Told is how many keys of desired state there are.
+	Told int
+	// Placements by what the device says of what it was told.
+	Running, Pending, Failed int
+	// Folded counts the entries that were read, MalformedEntries those that could
+	// not be.
+	Folded, MalformedEntries uint64
+}
+
+// device is what the bus shows of one device.
+type device struct {
+	id         contracts.DeviceID
+	placements map[contracts.DeploymentName]*placement
+
+	info     *contracts.DeviceInfo
+	infoErr  string
+	online   bool
+	last     time.Time
+	interval time.Duration
+	// slot is the place in View.overdue, -1 when the device is not in it; due is
+	// the time that it is ordered by, which may be earlier than the truth.
+	slot int
+	due  time.Time
+
+	counts Counts
+	// complained is when a malformed value was last passed on.
+	complained time.Time
+}
+
+// placement is one Deployment on one device. Strings that many placements share
+// are kept once.
+type placement struct {
+	namespace string
+	told      told
+	report    *report
+	phase     phaseClass
+}
+
+type told struct {
+	exists           bool
+	revision, digest string
+	at               int64
+	sequence         uint64
+}
+
+type report struct {
+	revision, digest string
+	phase            contracts.Phase
+	reason, message  string
+	restarts, drifts int64
+	at               int64
+	malformed        bool
+}
+
+// Counts are of the Deployments that a device was told.
+type Counts struct {
+	Told, Running, Pending, Failed int32
+}
+
+// New makes an empty View.
+func New(o Options) *View {
+	return &View{
+		clock:              o.Clock,
+		onMalformed:        o.OnMalformed,
+		devicesChanged:     coalesce.New[contracts.DeviceID](),
+		deploymentsChanged: coalesce.New[types.NamespacedName](),
+		devices:            map[contracts.DeviceID]*device{},
+		told:               map[types.NamespacedName]map[contracts.DeviceID]*placement{},
+		rearm:              make(chan struct{}, 1),
+	}
+}
+
+// ChangedDevices collects the devices whose information, liveness or counts have
+// changed.
+func (v *View) ChangedDevices() *coalesce.Set[contracts.DeviceID] { return v.devicesChanged }
+
+// ChangedDeployments collects the Deployments for whose devices something has
+// changed: liveness, what they were told or what they report.
+func (v *View) ChangedDeployments() *coalesce.Set[types.NamespacedName] { return v.deploymentsChanged }
+
+// intern keeps one copy of a string that comes again and again.
+func intern(s string) string { return unique.Make(s).Value() }
+
+func (v *View) device(id contracts.DeviceID) *device {
+	d, ok := v.devices[id]
+	if !ok {
+		d = &device{id: contracts.DeviceID(intern(string(id))), slot: -1, placements: map[contracts.DeploymentName]*placement{}}
+		v.devices[d.id] = d
+		v.totals.Devices++
+	}
+	return d
+}
+
+// placement returns nil when the device has too many already.
+func (v *View) placement(d *device, name contracts.DeploymentName) *placement {
+	p, ok := d.placements[name]
+	if !ok {
+		if len(d.placements) >= maxPlacements {
+			return nil
+		}
+		p = &placement{}
+		d.placements[contracts.DeploymentName(intern(string(name)))] = p
+	}
+	return p
+}
+
+// drop forgets a placement of which nothing is left.
+func (d *device) drop(name contracts.DeploymentName, p *placement) {
+	if !p.told.exists && p.report == nil {
+		delete(d.placements, name)
+	}
+}
+
+// changed notes that something about a placement has changed.
+func (v *View) changed(d *device, name contracts.DeploymentName, p *placement) {
+	if p.told.exists {
+		v.deploymentsChanged.Add(types.NamespacedName{Namespace: p.namespace, Name: string(name)})
+	}
+	v.recount(d, p)
+}
+
+// phaseClass is what a placement counts as. notTold counts as nothing.
+type phaseClass uint8
+
+const (
+	notTold phaseClass = iota
+	running
+	pending
+	failed
+)
+
+func (p *placement) class() phaseClass {
+	switch r := p.report; {
+	case !p.told.exists:
+		return notTold
+	case r != nil && r.malformed:
+		return failed
+	case r == nil || r.revision != p.told.revision || r.digest != p.told.digest:
+		return pending
+	case r.phase == contracts.PhaseRunning:
+		return running
+	case r.phase == contracts.PhaseFailed || r.phase == contracts.PhaseDegraded || r.phase == contracts.PhaseRolledBack:
+		return failed
+	}
+	return pending
+}
+
+// recount keeps the counters by difference.
+func (v *View) recount(d *device, p *placement) {
+	before, after := p.phase, p.class()
+	if before == after {
+		return
+	}
+	v.add(d, before, -1)
+	v.add(d, after, 1)
+	p.phase = after
+	v.devicesChanged.Add(d.id)
+}
+
+func (v *View) add(d *device, class phaseClass, n int) {
+	switch class {
+	case notTold:
+		return
+	case running:
+		d.counts.Running += int32(n)
+		v.totals.Running += n
+	case pending:
+		d.counts.Pending += int32(n)
+		v.totals.Pending += n
+	case failed:
+		d.counts.Failed += int32(n)
+		v.totals.Failed += n
+	}
+	d.counts.Told += int32(n)
+	v.totals.Told += n
+}
