@@ -1,0 +1,53 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/fluxcd/pkg/runtime/client"
+	"github.com/fluxcd/pkg/runtime/logger"
+	"github.com/spf13/cobra"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/nationtech/fleet/internal/version"
+	"github.com/nationtech/fleet/operator"
+)
+
+func runCommand() *cobra.Command {
+	var o operator.Options
+	var log logger.Options
+	var api client.Options
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Run the operator",
+		Long:  "Runs the operator with the cluster of the pod it runs in, or of KUBECONFIG, until it is told to stop.",
+		Args:  cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.Bus.URL == "" {
+				return errors.New("--nats-url is missing: where is the NATS server?")
+			}
+			l := logger.NewLogger(log)
+			logger.SetLogger(l)
+			config, err := ctrl.GetConfig()
+			if err != nil {
+				return fmt.Errorf("no cluster to run with: %w", err)
+			}
+			config.QPS, config.Burst, config.UserAgent = api.QPS, api.Burst, "fleet-operator/"+version.Version
+			l.Info("starting", "version", version.Version)
+			return operator.Run(ctrl.SetupSignalHandler(), config, l, o)
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&o.Bus.URL, "nats-url", "", "URL of the NATS server, or several with commas between")
+	f.StringVar(&o.Bus.SeedFile, "nats-seed-file", "", "file with the operator's NKey seed, see fleet-operator keygen")
+	f.StringVar(&o.Bus.CAFile, "nats-ca-file", "", "file with the certificates that the NATS server's is checked against")
+	f.IntVar(&o.Streams.Replicas, "nats-replicas", 1, "replicas of each stream; 3 for a NATS cluster of three")
+	f.StringVar(&o.DeviceNamespace, "device-namespace", "fleet-system", "where a device is registered that no Device stands for")
+	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "address of the metrics; 0 for none")
+	f.StringVar(&o.HealthAddr, "health-addr", ":9440", "address of the probes; 0 for none")
+	f.StringVar(&o.EventsAddr, "events-addr", "", "address of Flux's notification-controller, which gets every event; empty for none")
+	api.BindFlags(f)
+	log.BindFlags(f)
+	o.LeaderElection.BindFlags(f)
+	return c
+}

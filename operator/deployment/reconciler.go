@@ -1,0 +1,348 @@
+// Package deployment reconciles Deployments: it makes revisions of their scores,
+// has the planner decide which devices are told, tells them, and keeps the status.
+package deployment
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+
+	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/patch"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/desired"
+	"github.com/nationtech/fleet/operator/fleetview"
+	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/pace"
+	"github.com/nationtech/fleet/operator/record"
+	"github.com/nationtech/fleet/operator/resolve"
+	"github.com/nationtech/fleet/operator/rollout"
+	"github.com/nationtech/fleet/operator/roster"
+)
+
+// FieldOwner is whose fields a status is.
+const FieldOwner = "fleet-operator"
+
+// busRetry is how soon something is tried again that the bus did not take. The
+// back-off of errors would be too slow once the bus is there again.
+const busRetry = time.Second
+
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments,verbs=get;list;watch;patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments/status,verbs=patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments/finalizers,verbs=update
+//+kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch
+//+kubebuilder:rbac:groups="",resources=events,verbs=create;patch
+//+kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get;list;watch;create;patch;delete
+//+kubebuilder:rbac:groups=kustomize.toolkit.fluxcd.io,resources=kustomizations,verbs=get;list;watch
+
+// Reconciler reconciles Deployments.
+type Reconciler struct {
+	client.Client
+	// APIReader reads ConfigMaps: a cache of every ConfigMap of the cluster would
+	// cost more than the few reads.
+	APIReader client.Reader
+	Gate      *gate.Gate
+	Roster    *roster.Roster
+	View      *fleetview.View
+	Store     *desired.Store
+	Recorder  *record.Recorder
+	Clock     clock.PassiveClock
+	// Flux tells that the cluster has Kustomizations.
+	Flux bool
+
+	pace      *pace.Pacer[types.NamespacedName]
+	templates templates
+	metrics   *metrics
+}
+
+// Reconcile brings one Deployment a step further.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (result ctrl.Result, err error) {
+	if err := r.Gate.Wait(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	obj := &v1alpha1.Deployment{}
+	if err := r.Get(ctx, request.NamespacedName, obj); err != nil {
+		if !apierrors.IsNotFound(err) {
+			return ctrl.Result{}, err
+		}
+		return r.gone(ctx, request.NamespacedName)
+	}
+	patcher := patch.NewSerialPatcher(obj, r.Client)
+	if obj.DeletionTimestamp != nil {
+		return r.finalize(ctx, obj, patcher)
+	}
+	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
+		// Before anything is told: what has been told must be withdrawn.
+		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	before := obj.Status.DeepCopy()
+	result, err = r.reconcile(ctx, obj)
+	if err != nil {
+		return result, err
+	}
+	if v, ok := meta.ReconcileAnnotationValue(obj.Annotations); ok {
+		obj.Status.LastHandledReconcileAt = v
+	}
+	obj.Status.ObservedGeneration = obj.Generation
+	change := compare(before, &obj.Status)
+	if change == nothing {
+		return result, nil
+	}
+	if wait := r.pace.Wait(request.NamespacedName, change == urgent); wait > 0 {
+		return sooner(result, wait), nil
+	}
+	r.announce(obj, before)
+	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner), patch.WithStatusObservedGeneration{},
+		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}})
+	return result, client.IgnoreNotFound(err)
+}
+
+// reconcile does what there is to do and sets the status. An error is one to try
+// again after; what a person has to put right is in the status.
+func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(obj)
+	source, err := r.source(ctx, obj)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	obj.Status.Source = source
+	if err := r.Roster.Select(key, &obj.Spec.TargetSelector); err != nil {
+		markStalled(obj, v1alpha1.ReasonInvalidSpec, "spec.targetSelector: %s", err)
+		return ctrl.Result{}, nil
+	}
+	if obj.Spec.Suspend {
+		markSuspended(obj)
+		return ctrl.Result{}, nil
+	}
+	update, err := r.update(ctx, obj)
+	switch {
+	case resolve.IsNotFound(err):
+		markStalled(obj, v1alpha1.ReasonReferenceNotFound, "%s", err)
+		return ctrl.Result{}, nil
+	case resolve.IsInvalid(err):
+		markStalled(obj, v1alpha1.ReasonInvalidSpec, "spec.score: %s", err)
+		return ctrl.Result{}, nil
+	case err != nil:
+		return ctrl.Result{}, err
+	}
+	look := r.look(obj, update)
+	out := rollout.Plan(look.input)
+	if len(out.Tell)+len(look.strays) > 0 {
+		if err := r.tell(ctx, obj, update, look, out.Tell); err != nil {
+			if resolve.IsInvalid(err) {
+				markStalled(obj, v1alpha1.ReasonInvalidSpec, "spec.score: %s", err)
+				return ctrl.Result{}, nil
+			}
+			ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
+			return ctrl.Result{RequeueAfter: busRetry}, nil
+		}
+		// The status is of what is now, not of before the devices were told.
+		look = r.look(obj, update)
+		out = rollout.Plan(look.input)
+	}
+	r.setStatus(obj, update, look, out)
+	if err := r.prune(ctx, obj, update); err != nil {
+		return ctrl.Result{}, err
+	}
+	if out.Wake.IsZero() {
+		return ctrl.Result{}, nil
+	}
+	return ctrl.Result{RequeueAfter: max(out.Wake.Sub(r.Clock.Now()), time.Millisecond)}, nil
+}
+
+// looked is a Deployment's devices as they were seen at one moment.
+type looked struct {
+	members []roster.Member
+	input   rollout.Input
+	// variants has, for each member, what it is to be told.
+	variants []*variant
+	// strays were told and are not members any more.
+	strays []contracts.DeviceID
+	// failures has, by member, what failing devices say.
+	said map[int]v1alpha1.Failure
+}
+
+// look gathers what the planner decides on.
+func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) looked {
+	key := client.ObjectKeyFromObject(obj)
+	members := r.Roster.Members(key)
+	l := looked{members: members, variants: make([]*variant, len(members)), said: map[int]v1alpha1.Failure{}}
+	l.input = rollout.Input{
+		Update: update.name, Since: update.since, Paused: obj.Spec.Paused, Now: r.Clock.Now(),
+		Devices:          make([]rollout.Device, 0, len(members)),
+		MaxUnavailable:   *obj.Spec.Rollout.MaxUnavailable,
+		ProgressDeadline: obj.Spec.Rollout.ProgressDeadline.Duration,
+	}
+	for i := range members {
+		l.variants[i] = update.variant(members[i].Device)
+	}
+	told := 0
+	ids := func(yield func(contracts.DeviceID) bool) {
+		for i := range members {
+			if !yield(members[i].ID) {
+				return
+			}
+		}
+	}
+	for p := range r.View.Placements(key, ids) {
+		i := len(l.input.Devices)
+		m := members[i]
+		d := rollout.Device{
+			ID: m.ID, Want: l.variants[i].digest,
+			Phase: p.Phase, ReportedAt: p.ReportedAt, Online: p.Online, Unreadable: p.Malformed, Drifted: p.Drifts > 0,
+			Reported: rollout.Ref{Revision: p.ReportedRevision, Digest: p.ReportedDigest},
+			Held:     m.Cordoned || p.PublicKey != "" && m.PublicKey != "" && p.PublicKey != m.PublicKey,
+		}
+		if p.Told {
+			told++
+			d.Told, d.ToldAt = rollout.Ref{Revision: p.Revision, Digest: p.Digest}, p.ToldAt
+		}
+		if p.Reason != "" || p.Message != "" {
+			l.said[i] = v1alpha1.Failure{Device: string(m.ID), Reason: p.Reason, Message: p.Message}
+		}
+		l.input.Devices = append(l.input.Devices, d)
+	}
+	if told < r.View.ToldCount(key) {
+		for _, id := range r.View.ToldDevices(key) {
+			if !r.Roster.IsMember(key, id) {
+				l.strays = append(l.strays, id)
+			}
+		}
+	}
+	return l
+}
+
+// tell writes what was decided to the bus.
+func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update *update, l looked, indices []int) error {
+	batch, err := r.Store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	name := contracts.DeploymentName(obj.Name)
+	// Devices with the same variant are told the same bytes.
+	encoded := map[*variant][]byte{}
+	for _, i := range indices {
+		v := l.variants[i]
+		if encoded[v] == nil {
+			state := contracts.DesiredState{
+				Deployment: name, Namespace: obj.Namespace, Revision: update.name, Digest: v.digest,
+				Generation: obj.Generation, Score: v.score, Time: r.Clock.Now().UTC(),
+				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
+			}
+			if obj.Status.Source != nil {
+				state.Commit = obj.Status.Source.Commit
+			}
+			if encoded[v], err = contracts.Encode(state); err != nil {
+				return &resolve.InvalidError{Reason: err.Error()}
+			}
+		}
+		if err := batch.Tell(ctx, l.members[i].ID, obj.Namespace, name, rollout.Ref{Revision: update.name, Digest: v.digest}, encoded[v]); err != nil {
+			return errors.Join(err, batch.Commit(ctx))
+		}
+	}
+	for _, id := range l.strays {
+		if err := batch.Withdraw(ctx, id, name); err != nil {
+			return errors.Join(err, batch.Commit(ctx))
+		}
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("told devices", "revision", update.name, "devices", len(indices), "withdrawn", len(l.strays))
+	return nil
+}
+
+// withdraw takes back everything that devices were told for a Deployment.
+func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName) error {
+	devices := r.View.ToldDevices(key)
+	if len(devices) == 0 {
+		return nil
+	}
+	batch, err := r.Store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range devices {
+		if err := batch.Withdraw(ctx, id, contracts.DeploymentName(key.Name)); err != nil {
+			return errors.Join(err, batch.Commit(ctx))
+		}
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("withdrawn from devices", "devices", len(devices))
+	return nil
+}
+
+// finalize withdraws a Deployment that is being deleted and lets it go. A device
+// that is offline learns it when it returns.
+func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Deployment, patcher *patch.SerialPatcher) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(obj)
+	if err := r.withdraw(ctx, key); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
+		return ctrl.Result{RequeueAfter: busRetry}, nil
+	}
+	if controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer) {
+		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner)); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+	}
+	r.forget(key)
+	return ctrl.Result{}, nil
+}
+
+// gone withdraws what is left of a Deployment that does not exist: somebody took
+// its finalizer away.
+func (r *Reconciler) gone(ctx context.Context, key types.NamespacedName) (ctrl.Result, error) {
+	r.forget(key)
+	if err := r.withdraw(ctx, key); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
+		return ctrl.Result{RequeueAfter: busRetry}, nil
+	}
+	return ctrl.Result{}, nil
+}
+
+func (r *Reconciler) forget(key types.NamespacedName) {
+	r.Roster.Forget(key)
+	r.pace.Forget(key)
+	r.templates.forget(key)
+	r.metrics.forget(key)
+}
+
+// sooner makes a result come back after at most wait.
+func sooner(result ctrl.Result, wait time.Duration) ctrl.Result {
+	if result.RequeueAfter == 0 || wait < result.RequeueAfter {
+		result.RequeueAfter = wait
+	}
+	return result
+}
+
+// configMaps reads the ConfigMaps that a score refers to; a missing one is left out.
+func (r *Reconciler) configMaps(ctx context.Context, namespace string, score v1alpha1.Score) (map[string]*corev1.ConfigMap, error) {
+	out := map[string]*corev1.ConfigMap{}
+	for _, name := range resolve.References(score) {
+		m := &corev1.ConfigMap{}
+		err := r.APIReader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: name}, m)
+		switch {
+		case apierrors.IsNotFound(err):
+		case err != nil:
+			return nil, fmt.Errorf("read ConfigMap %s/%s: %w", namespace, name, err)
+		default:
+			out[name] = m
+		}
+	}
+	return out, nil
+}

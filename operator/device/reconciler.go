@@ -1,0 +1,170 @@
+// Package device reconciles Devices: it registers those that report for the first
+// time, says how each is doing, and clears up after those that are deleted.
+package device
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/fluxcd/pkg/runtime/patch"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/coalesce"
+	"github.com/nationtech/fleet/operator/desired"
+	"github.com/nationtech/fleet/operator/fleetview"
+	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/pace"
+	"github.com/nationtech/fleet/operator/record"
+	"github.com/nationtech/fleet/operator/roster"
+)
+
+const (
+	fieldOwner = "fleet-operator"
+	// heartbeatRefresh is how old the time of the last heartbeat in a status may
+	// get while the device is online, give or take a fifth.
+	heartbeatRefresh = 10 * time.Minute
+	busRetry         = time.Second
+)
+
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;create;patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices/status,verbs=patch
+
+// Reconciler reconciles Devices.
+type Reconciler struct {
+	client.Client
+	Gate     *gate.Gate
+	Roster   *roster.Roster
+	View     *fleetview.View
+	Store    *desired.Store
+	Recorder *record.Recorder
+	Clock    clock.PassiveClock
+	// Namespace is where a device is registered that no Device stands for.
+	Namespace string
+
+	pace *pace.Pacer[types.NamespacedName]
+}
+
+// SetupWithManager has the manager run the Reconciler.
+func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, options controller.Options) error {
+	r.pace = pace.New[types.NamespacedName](r.Clock)
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("device").
+		For(&v1alpha1.Device{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(coalesce.Source(r.Roster.ChangedDevices())).
+		WatchesRawSource(coalesce.SourceOf(r.View.ChangedDevices(), r.standFor)).
+		WithOptions(options).
+		Complete(r)
+}
+
+// standFor lists the Devices that stand for a device, or the one that is to be
+// made for it.
+func (r *Reconciler) standFor(id contracts.DeviceID) []types.NamespacedName {
+	if named := r.Roster.Named(id); len(named) > 0 {
+		return named
+	}
+	return []types.NamespacedName{{Namespace: r.Namespace, Name: string(id)}}
+}
+
+// Reconcile brings one Device a step further.
+func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.Result, error) {
+	if err := r.Gate.Wait(ctx); err != nil {
+		return ctrl.Result{}, err
+	}
+	obj := &v1alpha1.Device{}
+	if err := r.Get(ctx, request.NamespacedName, obj); err != nil {
+		if !apierrors.IsNotFound(err) {
+			return ctrl.Result{}, err
+		}
+		r.pace.Forget(request.NamespacedName)
+		return ctrl.Result{}, r.register(ctx, request.NamespacedName)
+	}
+	patcher := patch.NewSerialPatcher(obj, r.Client)
+	if obj.DeletionTimestamp != nil {
+		return r.finalize(ctx, obj, patcher)
+	}
+	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
+		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner)); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
+	before := obj.Status.DeepCopy()
+	r.setStatus(obj)
+	result := ctrl.Result{}
+	if obj.Status.LastHeartbeatTime != nil && r.View.Device(contracts.DeviceID(obj.Name)).Online {
+		result.RequeueAfter = heartbeatRefresh - rand.N(heartbeatRefresh/5)
+	}
+	changed, urgent := compare(before, &obj.Status)
+	if !changed {
+		return result, nil
+	}
+	if wait := r.pace.Wait(request.NamespacedName, urgent); wait > 0 {
+		return ctrl.Result{RequeueAfter: wait}, nil
+	}
+	r.announce(obj, before)
+	err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner), patch.WithStatusObservedGeneration{},
+		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined}})
+	return result, client.IgnoreNotFound(err)
+}
+
+// register makes a Device for a device that has reported and that none stands
+// for. It is not approved and has no labels: nothing selects it until a person or
+// Git says so.
+func (r *Reconciler) register(ctx context.Context, key types.NamespacedName) error {
+	id := contracts.DeviceID(key.Name)
+	seen := r.View.Device(id)
+	if key.Namespace != r.Namespace || seen.Info == nil || len(r.Roster.Named(id)) > 0 {
+		return nil
+	}
+	obj := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	obj.Spec.PublicKey = seen.Info.PublicKey
+	err := r.Create(ctx, obj, client.FieldOwner(fieldOwner))
+	switch {
+	case apierrors.IsAlreadyExists(err):
+		return nil
+	case apierrors.IsInvalid(err):
+		// Trying again does not change what the device says.
+		ctrl.LoggerFrom(ctx).Error(err, "what the device registers with is refused")
+		return nil
+	case err != nil:
+		return fmt.Errorf("register device %s: %w", key, err)
+	}
+	r.Recorder.Normal(obj, nil, v1alpha1.ReasonRegistered, "The device has reported for the first time; set spec.approved to let it take part")
+	return nil
+}
+
+// finalize lets a Device go when nothing is left of it on the bus. What it was
+// told is withdrawn by the Deployments, which select it no more.
+func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Device, patcher *patch.SerialPatcher) (ctrl.Result, error) {
+	id := contracts.DeviceID(obj.Name)
+	if owner, ok := r.Roster.Owner(id); ok && owner.Namespace == obj.Namespace && owner.UID == obj.UID {
+		if left := r.View.ToldTo(id, obj.Namespace); len(left) > 0 {
+			// Each withdrawal changes the device's counts, which brings us back.
+			return ctrl.Result{}, nil
+		}
+		if err := r.Store.Forget(ctx, id); err != nil {
+			ctrl.LoggerFrom(ctx).Error(err, "the bus does not forget the device, trying again")
+			return ctrl.Result{RequeueAfter: busRetry}, nil
+		}
+	}
+	if controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer) {
+		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner)); err != nil {
+			return ctrl.Result{}, client.IgnoreNotFound(err)
+		}
+	}
+	r.pace.Forget(client.ObjectKeyFromObject(obj))
+	return ctrl.Result{}, nil
+}

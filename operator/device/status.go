@@ -1,0 +1,136 @@
+package device
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/fluxcd/pkg/runtime/conditions"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/fleetview"
+)
+
+// setStatus says how a Device is doing.
+func (r *Reconciler) setStatus(obj *v1alpha1.Device) {
+	s := &obj.Status
+	s.ObservedGeneration = obj.Generation
+	id := contracts.DeviceID(obj.Name)
+	if owner, ok := r.Roster.Owner(id); ok && owner.Namespace != obj.Namespace {
+		message := "Device " + owner.Namespace + "/" + obj.Name + " is older and has this ID; delete one of them or give it another name"
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonDuplicateID, "%s", message)
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonDuplicateID, "%s", message)
+		s.Info, s.Deployments, s.LastHeartbeatTime = nil, nil, nil
+		return
+	}
+	seen := r.View.Device(id)
+	s.Info = info(seen.Info)
+	s.Deployments = &v1alpha1.DeviceDeployments{
+		Total: seen.Counts.Told, Running: seen.Counts.Running, Pending: seen.Counts.Pending, Failed: seen.Counts.Failed,
+	}
+	before := conditions.Get(obj, v1alpha1.ConditionReady)
+	was := ""
+	if before != nil {
+		was = before.Reason
+	}
+	join(obj, seen)
+	ready(obj, seen)
+	if seen.LastHeartbeat.IsZero() {
+		s.LastHeartbeatTime = nil
+		return
+	}
+	// The time alone is no reason to write, unless it is old.
+	if s.LastHeartbeatTime == nil || was != conditions.GetReason(obj, v1alpha1.ConditionReady) ||
+		seen.LastHeartbeat.Sub(s.LastHeartbeatTime.Time) >= heartbeatRefresh*3/4 {
+		at := metav1.NewTime(seen.LastHeartbeat).Rfc3339Copy()
+		s.LastHeartbeatTime = &at
+	}
+}
+
+func join(obj *v1alpha1.Device, seen fleetview.Device) {
+	switch {
+	case seen.InfoError != "":
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonInvalidInfo, "What the device registered with can't be read: %s", seen.InfoError)
+	case seen.Info == nil:
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonNeverSeen, "No agent has registered as this device")
+	default:
+		conditions.MarkTrue(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonRegistered, "The agent has registered")
+	}
+}
+
+func ready(obj *v1alpha1.Device, seen fleetview.Device) {
+	switch {
+	case !obj.Spec.Approved:
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNotApproved, "Set spec.approved to let the device take part")
+	case seen.LastHeartbeat.IsZero():
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat")
+	case !seen.Online:
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonHeartbeatMissed, "Three heartbeats in a row, one each %s, did not arrive", seen.Interval)
+	default:
+		conditions.MarkTrue(obj, v1alpha1.ConditionReady, v1alpha1.ReasonHeartbeat, "A heartbeat arrives each %s", seen.Interval)
+	}
+}
+
+func info(i *contracts.DeviceInfo) *v1alpha1.DeviceInfo {
+	if i == nil {
+		return nil
+	}
+	out := &v1alpha1.DeviceInfo{
+		Hostname: i.Hostname, OS: i.OS, Arch: i.Arch, Kernel: i.Kernel, AgentVersion: i.AgentVersion, BootID: i.BootID,
+		Drivers: i.Drivers, Addresses: i.Addresses,
+	}
+	capacity := map[string]resource.Quantity{}
+	if i.Capacity.CPUs > 0 {
+		capacity[string(corev1.ResourceCPU)] = resource.MustParse(strconv.Itoa(i.Capacity.CPUs))
+	}
+	if i.Capacity.MemoryBytes > 0 {
+		capacity[string(corev1.ResourceMemory)] = *resource.NewQuantity(i.Capacity.MemoryBytes, resource.BinarySI)
+	}
+	if i.Capacity.StorageBytes > 0 {
+		capacity[string(corev1.ResourceStorage)] = *resource.NewQuantity(i.Capacity.StorageBytes, resource.BinarySI)
+	}
+	if len(capacity) > 0 {
+		out.Capacity = capacity
+	}
+	return out
+}
+
+// compare reports whether a status differs, and whether in something that
+// somebody waits for.
+func compare(a, b *v1alpha1.DeviceStatus) (changed, urgent bool) {
+	if apiequality.Semantic.DeepEqual(a, b) {
+		return false, false
+	}
+	for _, t := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined} {
+		x, y := apimeta.FindStatusCondition(a.Conditions, t), apimeta.FindStatusCondition(b.Conditions, t)
+		if (x == nil) != (y == nil) || x != nil && (x.Status != y.Status || x.Reason != y.Reason) {
+			return true, true
+		}
+	}
+	return true, a.ObservedGeneration != b.ObservedGeneration
+}
+
+// announce tells of what has changed, as events.
+func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatus) {
+	for _, t := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined} {
+		now, was := conditions.Get(obj, t), apimeta.FindStatusCondition(before.Conditions, t)
+		if now == nil || was != nil && was.Reason == now.Reason {
+			continue
+		}
+		switch now.Reason {
+		case v1alpha1.ReasonDuplicateID:
+			if t == v1alpha1.ConditionReady {
+				r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
+			}
+		case v1alpha1.ReasonInvalidInfo, v1alpha1.ReasonHeartbeatMissed:
+			r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
+		case v1alpha1.ReasonHeartbeat, v1alpha1.ReasonRegistered:
+			r.Recorder.Normal(obj, nil, now.Reason, "%s", now.Message)
+		}
+	}
+}

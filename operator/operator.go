@@ -1,0 +1,238 @@
+// Package operator wires the operator: a controller-runtime manager with the
+// reconcilers, and the bus to the devices.
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/go-logr/logr"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	toolscache "k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
+	"github.com/fluxcd/pkg/runtime/leaderelection"
+	"github.com/fluxcd/pkg/runtime/pprof"
+	"github.com/fluxcd/pkg/runtime/probes"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/operator/deployment"
+	"github.com/nationtech/fleet/operator/desired"
+	"github.com/nationtech/fleet/operator/device"
+	"github.com/nationtech/fleet/operator/fleetview"
+	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/record"
+	"github.com/nationtech/fleet/operator/roster"
+)
+
+const name = "fleet-operator"
+
+// Options of an operator.
+type Options struct {
+	// Bus to the devices.
+	Bus     bus.Options
+	Streams bus.StreamOptions
+	// DeviceNamespace is where a device is registered that no Device stands for.
+	DeviceNamespace string
+	// MetricsAddr, HealthAddr: where to listen; "0" for nowhere.
+	MetricsAddr, HealthAddr string
+	// EventsAddr is where Flux's notification-controller listens; empty for none.
+	EventsAddr     string
+	LeaderElection leaderelection.Options
+}
+
+// Run runs an operator against the cluster until the context ends. It returns an
+// error when it can't go on, and is to be started again then.
+func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) error {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, kustomizev1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			return err
+		}
+	}
+	ofDeployment, err := labels.NewRequirement(deployment.LabelDeployment, selection.Exists, nil)
+	if err != nil {
+		return err
+	}
+	mgr, err := ctrl.NewManager(config, ctrl.Options{
+		Scheme: scheme,
+		Logger: log,
+		Cache: cache.Options{
+			DefaultTransform: cache.TransformStripManagedFields(),
+			ByObject: map[client.Object]cache.ByObject{
+				&appsv1.ControllerRevision{}: {Label: labels.NewSelector().Add(*ofDeployment)},
+			},
+		},
+		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},
+		Metrics:                       metricsserver.Options{BindAddress: o.MetricsAddr, ExtraHandlers: pprof.GetHandlers()},
+		HealthProbeBindAddress:        o.HealthAddr,
+		LeaderElection:                o.LeaderElection.Enable,
+		LeaderElectionID:              name + "-leader-election",
+		LeaderElectionReleaseOnCancel: o.LeaderElection.ReleaseOnCancel,
+		LeaseDuration:                 &o.LeaderElection.LeaseDuration,
+		RenewDeadline:                 &o.LeaderElection.RenewDeadline,
+		RetryPeriod:                   &o.LeaderElection.RetryPeriod,
+	})
+	if err != nil {
+		return fmt.Errorf("set up the manager: %w", err)
+	}
+	probes.SetupChecks(mgr, log)
+
+	o.Bus.Name, o.Bus.Logger = name, slog.New(logr.ToSlogHandler(log.WithName("bus")))
+	nc, err := bus.Connect(o.Bus)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := bus.JetStream(nc)
+	if err != nil {
+		return err
+	}
+	recorder, err := record.New(mgr, o.EventsAddr, name)
+	if err != nil {
+		return err
+	}
+
+	inView := gate.New()
+	devices := roster.New()
+	view := fleetview.New(fleetview.Options{
+		Clock:       clock.RealClock{},
+		OnMalformed: malformed{mgr.GetClient(), devices, recorder, log, inView}.tell,
+	})
+	store := &desired.Store{JetStream: js, View: view, Clock: clock.RealClock{}}
+	if err := mgr.AddReadyzCheck("fleet-view", func(*http.Request) error {
+		if !inView.IsOpen() {
+			return errors.New("the buckets are not read yet")
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	synced, err := follow(ctx, mgr, devices)
+	if err != nil {
+		return err
+	}
+	read := gate.New()
+	for _, r := range []manager.Runnable{
+		recorder,
+		&follower{js: js, view: view, gate: read, streams: o.Streams, log: o.Bus.Logger},
+		&opener{read: read, synced: synced, open: inView},
+	} {
+		if err := mgr.Add(r); err != nil {
+			return err
+		}
+	}
+
+	flux, err := hasFlux(mgr)
+	if err != nil {
+		return err
+	}
+	if !flux {
+		log.Info("this cluster has no Kustomizations of Flux: the status of Deployments names no source; start the operator again when Flux is there")
+	}
+	if err := (&deployment.Reconciler{
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Gate: inView, Roster: devices, View: view, Store: store,
+		Recorder: recorder, Clock: clock.RealClock{}, Flux: flux,
+	}).SetupWithManager(ctx, mgr, options(4)); err != nil {
+		return err
+	}
+	if err := (&device.Reconciler{
+		Client: mgr.GetClient(), Gate: inView, Roster: devices, View: view, Store: store, Recorder: recorder,
+		Clock: clock.RealClock{}, Namespace: o.DeviceNamespace,
+	}).SetupWithManager(mgr, options(8)); err != nil {
+		return err
+	}
+	if err := newMetrics(view, store); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+// options of a controller. An error is tried again after at most half a minute:
+// what caused it is somebody else's restart more often than a mistake.
+func options(concurrent int) controller.Options {
+	return controller.Options{
+		MaxConcurrentReconciles: concurrent,
+		// Tests run several operators in one process.
+		SkipNameValidation: new(true),
+		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
+	}
+}
+
+func hasFlux(mgr ctrl.Manager) (bool, error) {
+	_, err := mgr.GetRESTMapper().RESTMapping(kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind).GroupKind(), kustomizev1.GroupVersion.Version)
+	if apimeta.IsNoMatchError(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// follow keeps the roster as the cluster's Devices are. The function that it
+// returns reports whether it has seen all.
+func follow(ctx context.Context, mgr ctrl.Manager, r *roster.Roster) (func() bool, error) {
+	informer, err := mgr.GetCache().GetInformer(ctx, &v1alpha1.Device{}, cache.BlockUntilSynced(false))
+	if err != nil {
+		return nil, fmt.Errorf("watch Devices: %w", err)
+	}
+	set := func(o any) {
+		if d, ok := o.(*v1alpha1.Device); ok {
+			r.Set(d)
+		}
+	}
+	registration, err := informer.AddEventHandler(toolscache.ResourceEventHandlerFuncs{
+		AddFunc:    set,
+		UpdateFunc: func(_, o any) { set(o) },
+		DeleteFunc: func(o any) {
+			if last, ok := o.(toolscache.DeletedFinalStateUnknown); ok {
+				o = last.Obj
+			}
+			if d, ok := o.(*v1alpha1.Device); ok {
+				r.Remove(types.NamespacedName{Namespace: d.Namespace, Name: d.Name})
+			}
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("watch Devices: %w", err)
+	}
+	return registration.HasSynced, nil
+}
+
+// opener opens the gate when both the bus and the cluster were read.
+type opener struct {
+	read   *gate.Gate
+	synced func() bool
+	open   *gate.Gate
+}
+
+// NeedLeaderElection says that every replica has a view.
+func (o *opener) NeedLeaderElection() bool { return false }
+
+// Start opens the gate.
+func (o *opener) Start(ctx context.Context) error {
+	if o.read.Wait(ctx) == nil && toolscache.WaitForCacheSync(ctx.Done(), o.synced) {
+		o.open.Open()
+	}
+	return nil
+}
