@@ -41,7 +41,7 @@ type Assessment struct {
 // Assess says how the deployment stands when there is nothing to do but to wait.
 func Assess(d *Desired, o Observed, p Plan, health map[string]Health, past Past, now time.Time) Assessment {
 	pod := o.Current(d)
-	a := Assessment{Phase: contracts.PhaseRunning, Containers: states(d, pod, health, past)}
+	a := Assessment{Phase: contracts.PhaseRunning, Containers: States(d, o, health, past.Restarts)}
 	trouble := trouble(d, pod, p, health)
 	if trouble == nil {
 		return a
@@ -115,7 +115,10 @@ func first(a, b *issue) *issue {
 	return b
 }
 
-func states(d *Desired, pod *Pod, health map[string]Health, past Past) []contracts.ContainerState {
+// States are how the wanted containers stand; restarts are by the runtime's
+// container ID.
+func States(d *Desired, o Observed, health map[string]Health, restarts map[string]int64) []contracts.ContainerState {
+	pod := o.Current(d)
 	if pod == nil {
 		return nil
 	}
@@ -125,7 +128,7 @@ func states(d *Desired, pod *Pod, health map[string]Health, past Past) []contrac
 		if c == nil {
 			continue
 		}
-		s := contracts.ContainerState{Name: u.Name, ID: c.ID, Image: u.Spec.Image, State: string(c.State), ExitCode: c.ExitCode, Restarts: past.Restarts[c.ID]}
+		s := contracts.ContainerState{Name: u.Name, ID: c.ID, Image: u.Spec.Image, State: string(c.State), ExitCode: c.ExitCode, Restarts: restarts[c.ID]}
 		switch {
 		case c.State == StateRunning && !u.Init:
 			s.Ready = health[c.ID].Ready

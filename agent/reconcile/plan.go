@@ -80,6 +80,24 @@ type Plan struct {
 	Wake time.Time
 }
 
+// Drift reports whether the plan puts right what somebody did to a pod that ran as
+// it should. A container that has ended by itself is started again all the time,
+// and one that its probes gave up is stopped by the agent.
+func (p Plan) Drift(byHand map[string]bool) bool {
+	for _, s := range p.Steps {
+		switch s.Kind {
+		case Stop:
+		case Start:
+			if !s.Again || byHand[s.Container] {
+				return true
+			}
+		default:
+			return true
+		}
+	}
+	return false
+}
+
 // Decide says which steps lead from what the runtime has to what is desired; nil
 // desires nothing. It returns those that need no waiting in between: after they
 // are done it is asked again, until there are none.

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"strings"
 )
@@ -133,4 +134,14 @@ func filters(f map[string][]string) string {
 		panic(err) // a map of strings is always encodable
 	}
 	return string(data)
+}
+
+// onConnect calls f once the request has been sent, which podman's head of the
+// answer may be long behind.
+func onConnect(ctx context.Context, f func()) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(info httptrace.WroteRequestInfo) {
+		if info.Err == nil {
+			f()
+		}
+	}})
 }

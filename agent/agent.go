@@ -1,0 +1,371 @@
+// Package agent runs a device: it carries out what the device was told, first from
+// disk and then from the bus, and says how that goes.
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleet/agent/config"
+	"github.com/nationtech/fleet/agent/driver/podman"
+	"github.com/nationtech/fleet/agent/facts"
+	"github.com/nationtech/fleet/agent/identity"
+	"github.com/nationtech/fleet/agent/reconcile"
+	"github.com/nationtech/fleet/agent/report"
+	"github.com/nationtech/fleet/agent/store"
+	"github.com/nationtech/fleet/agent/worker"
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/internal/version"
+)
+
+// Run runs the agent until the context ends. Containers go on running then. An
+// error is one of configuration or disk; whatever is away comes back.
+func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
+	disk, err := store.Open(c.StateDir, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := disk.Close(); err != nil {
+			log.Error("close the state directory", "error", err)
+		}
+	}()
+	publicKey, err := identity.Ensure(c.NATS.SeedFile)
+	if err != nil {
+		return err
+	}
+	driver, err := podman.New(podman.Options{
+		Device: c.Device, Socket: c.Podman.Socket, Network: c.Podman.Network,
+		VolumeDir: filepath.Join(c.StateDir, "volumes"), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	log.Info("starting", "version", version.Version, "device", c.Device, "publicKey", publicKey)
+
+	nc, err := bus.Connect(bus.Options{
+		URL: c.NATS.URL, SeedFile: c.NATS.SeedFile, CAFile: c.NATS.CAFile,
+		Name: "fleet-agent " + string(c.Device), InboxPrefix: bus.InboxPrefix(c.Device), Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	publisher, err := bus.NewPublisher(nc, c.Device)
+	if err != nil {
+		return err
+	}
+
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := &fleet{ctx: ctx, disk: disk, log: log, workers: map[contracts.DeploymentName]*running{}, known: map[contracts.DeploymentName]contracts.DesiredState{}}
+	sender := report.New(publisher.State, f.gone, log)
+	f.options = worker.Options{
+		Driver: driver, Settings: reconcile.Settings{Device: c.Device, HostIP: c.HostIP}, BootID: facts.BootID(),
+		Save: disk.PutRecord, Report: sender.Report, Logger: log,
+	}
+	if err := f.resume(sender); err != nil {
+		return err
+	}
+	defer f.wait()
+	mirror := bus.NewMirror(nc, c.Device, bus.MirrorOptions{
+		Logger:   log,
+		OnChange: func(view map[contracts.DeploymentName]bus.Desired) { f.adopt(ctx, view, driver) },
+	})
+	p := &presence{
+		config: c, nc: nc, publisher: publisher, driver: driver, disk: disk, log: log, publicKey: publicKey,
+		started: time.Now(), connected: sender.All,
+	}
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	defer cancel()
+	parts.Go(func() { sender.Run(ctx) })
+	parts.Go(func() { driver.Watch(ctx, f.event) })
+	parts.Go(func() { p.heartbeats(ctx) })
+	parts.Go(func() { p.inform(ctx) })
+	if err := mirror.Run(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	log.Info("stopping; what runs goes on running")
+	return nil
+}
+
+// fleet is every deployment of the device, each with a worker.
+type fleet struct {
+	ctx     context.Context
+	disk    *store.Store
+	log     *slog.Logger
+	options worker.Options
+	// known is what the disk says the device was told. It belongs to the goroutine
+	// of the mirror, after resume.
+	known map[contracts.DeploymentName]contracts.DesiredState
+	// looked tells that podman was asked for what nobody knows of.
+	looked bool
+
+	mu      sync.Mutex
+	workers map[contracts.DeploymentName]*running
+}
+
+type running struct {
+	*worker.Worker
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// resume goes on with what the device knew when the agent last ran, at once and
+// without asking anybody.
+func (f *fleet) resume(sender *report.Sender) error {
+	var err error
+	if f.known, err = f.disk.Desired(); err != nil {
+		return err
+	}
+	records, err := f.disk.Records()
+	if err != nil {
+		return err
+	}
+	for name, r := range records {
+		f.start(name, r)
+		if r.Report.Seq > 0 {
+			sender.Report(r.Report)
+		}
+		if _, ok := f.known[name]; !ok {
+			// It was told to go, and the agent ended before it was gone.
+			f.worker(name).Remove()
+		}
+	}
+	for name, d := range f.known {
+		f.worker(name).Set(d)
+	}
+	f.log.Info("going on with what the device was told before", "deployments", len(f.known))
+	return nil
+}
+
+// adopt takes over what the device is told now: first on disk, then in deed.
+func (f *fleet) adopt(ctx context.Context, view map[contracts.DeploymentName]bus.Desired, driver *podman.Driver) {
+	for name, d := range view {
+		if before, ok := f.known[name]; !ok || before.Digest != d.Digest || before.Revision != d.Revision || before.DeadlineSeconds != d.DeadlineSeconds {
+			if err := f.disk.PutDesired(d.DesiredState); err != nil {
+				// A full disk must not keep the fix for it from being carried out.
+				f.log.Error("what the device is told is not on disk and is lost with the next reboot", "error", err)
+			}
+			f.log.Info("told", "deployment", name, "revision", d.Revision, "commit", d.Commit)
+			f.known[name] = d.DesiredState
+		}
+		f.worker(name).Set(d.DesiredState)
+	}
+	for name := range f.known {
+		if _, ok := view[name]; ok {
+			continue
+		}
+		if err := f.disk.DeleteDesired(name); err != nil {
+			f.log.Error("what the device is told no longer is still on disk", "error", err)
+			continue
+		}
+		f.log.Info("told no longer", "deployment", name)
+		delete(f.known, name)
+		f.worker(name).Remove()
+	}
+	f.removeUnknown(ctx, driver)
+}
+
+// removeUnknown removes, once, what carries the device's label and is of no
+// deployment that it is told: the disk was lost, or the device's identity moved.
+func (f *fleet) removeUnknown(ctx context.Context, driver *podman.Driver) {
+	if f.looked {
+		return
+	}
+	names, err := driver.Deployments(ctx)
+	if err != nil {
+		f.log.Debug("podman was not asked for what nobody knows of", "error", err)
+		return
+	}
+	f.looked = true
+	for name := range names {
+		if _, ok := f.known[name]; !ok {
+			f.log.Warn("containers of a deployment that the device is not told are removed", "deployment", name)
+			f.worker(name).Remove()
+		}
+	}
+}
+
+// worker returns the worker of a deployment, a new one if there is none.
+func (f *fleet) worker(name contracts.DeploymentName) *running {
+	f.mu.Lock()
+	w := f.workers[name]
+	f.mu.Unlock()
+	if w != nil {
+		return w
+	}
+	return f.start(name, store.Record{})
+}
+
+func (f *fleet) start(name contracts.DeploymentName, r store.Record) *running {
+	ctx, stop := context.WithCancel(f.ctx)
+	w := &running{Worker: worker.New(name, r, f.options), stop: stop, done: make(chan struct{})}
+	f.mu.Lock()
+	f.workers[name] = w
+	f.mu.Unlock()
+	go func() {
+		defer close(w.done)
+		w.Run(ctx)
+	}()
+	return w
+}
+
+// gone forgets a deployment of which the server knows that it was removed, unless
+// it was told again meanwhile.
+func (f *fleet) gone(name contracts.DeploymentName) {
+	f.mu.Lock()
+	w := f.workers[name]
+	if w == nil || !w.Removed() {
+		f.mu.Unlock()
+		return
+	}
+	delete(f.workers, name)
+	f.mu.Unlock()
+	w.stop()
+	<-w.done
+	if err := f.disk.DeleteRecord(name); err != nil {
+		f.log.Error("the record of a removed deployment is still on disk", "error", err)
+	}
+}
+
+// event passes on what podman tells.
+func (f *fleet) event(e podman.Event) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if e.All {
+		for _, w := range f.workers {
+			w.Look()
+		}
+		return
+	}
+	if w := f.workers[e.Deployment]; w != nil {
+		w.Event(e.Container, e.ByHand)
+	}
+}
+
+// wait waits until every worker has ended.
+func (f *fleet) wait() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, w := range f.workers {
+		w.stop()
+	}
+	for _, w := range f.workers {
+		<-w.done
+	}
+}
+
+// presence is what tells the fleet that the device is there.
+type presence struct {
+	config    config.Config
+	nc        *nats.Conn
+	publisher *bus.Publisher
+	driver    *podman.Driver
+	disk      *store.Store
+	log       *slog.Logger
+	publicKey string
+	started   time.Time
+	// connected is called each time the connection stands anew.
+	connected func()
+}
+
+// heartbeats sends a sign of life when the connection stands and at every
+// interval.
+func (p *presence) heartbeats(ctx context.Context) {
+	up := p.nc.StatusChanged(nats.CONNECTED)
+	defer p.nc.RemoveStatusListener(up)
+	ticker := time.NewTicker(p.config.HeartbeatInterval)
+	defer ticker.Stop()
+	for n := uint64(1); ; n++ {
+		if p.nc.IsConnected() {
+			now := time.Now()
+			if err := p.publisher.Heartbeat(contracts.HeartbeatPayload{
+				Seq: n, Time: now.UnixMilli(), Interval: max(1, int(p.config.HeartbeatInterval/time.Second)), Uptime: int64(now.Sub(p.started) / time.Second),
+			}); err != nil {
+				p.log.Debug("heartbeat not sent", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-up:
+			ticker.Reset(p.config.HeartbeatInterval)
+		}
+	}
+}
+
+// lookAgain is how often the device looks whether what it says of itself still
+// holds.
+const lookAgain = 5 * time.Minute
+
+// inform says what the device is whenever the connection stands anew and when it
+// has changed, and keeps for the status command how the connection is.
+func (p *presence) inform(ctx context.Context) {
+	changed := p.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
+	defer p.nc.RemoveStatusListener(changed)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	was := nats.Status(-1)
+	failures := 0
+	for {
+		if is := p.nc.Status(); is != was {
+			was = is
+			p.remember(is == nats.CONNECTED)
+			if is == nats.CONNECTED {
+				p.connected()
+			}
+		}
+		next := lookAgain
+		if p.nc.IsConnected() {
+			if err := p.publisher.Info(ctx, p.info(ctx)); err != nil {
+				next = bus.Backoff(failures, 200*time.Millisecond, 10*time.Second)
+				failures++
+				p.log.Debug("what the device is was not sent", "error", err)
+			} else {
+				failures = 0
+			}
+		}
+		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+			p.remember(false)
+			return
+		case <-changed:
+		case <-timer.C:
+		}
+	}
+}
+
+func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
+	i := facts.Gather(p.config.StateDir)
+	i.Device, i.AgentVersion, i.PublicKey, i.Time = p.config.Device, version.Version, p.publicKey, time.Now().UTC()
+	v, err := p.driver.Version(ctx)
+	if err != nil {
+		p.log.Warn("podman does not answer", "error", err)
+		return i
+	}
+	i.Drivers = map[string]string{"podman": v}
+	return i
+}
+
+func (p *presence) remember(connected bool) {
+	a := store.Agent{
+		Device: p.config.Device, Version: version.Version, Server: p.config.NATS.URL, Started: p.started,
+		Connected: connected, Since: time.Now(),
+	}
+	if err := p.nc.LastError(); err != nil && !connected {
+		a.Error = err.Error()
+	}
+	if err := p.disk.PutAgent(a); err != nil {
+		p.log.Error("keep the agent's state for the status command", "error", err)
+	}
+}

@@ -1,0 +1,118 @@
+package probe
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+// Exec runs a command in the container; an error tells what it complained of.
+type Exec func(ctx context.Context, command []string) error
+
+// looker takes single looks at one container.
+type looker struct {
+	host string
+	exec Exec
+}
+
+func (l looker) look(ctx context.Context, p contracts.Probe) error {
+	timeout := time.Duration(p.Timeout) * time.Second
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	err := l.try(ctx, p)
+	if err != nil && ctx.Err() != nil {
+		return fmt.Errorf("no answer within %s", timeout)
+	}
+	return err
+}
+
+func (l looker) try(ctx context.Context, p contracts.Probe) error {
+	switch {
+	case p.HTTP != nil:
+		return l.http(ctx, *p.HTTP)
+	case p.TCP != nil:
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "tcp", l.address(p.TCP.Port))
+		if err != nil {
+			return bare(err)
+		}
+		return conn.Close()
+	}
+	return l.exec(ctx, p.Exec)
+}
+
+func (l looker) address(port int32) string {
+	return net.JoinHostPort(l.host, strconv.Itoa(int(port)))
+}
+
+// maxBody bounds what is read of an answer.
+const maxBody = 10 << 10
+
+func (l looker) http(ctx context.Context, p contracts.HTTPProbe) error {
+	scheme := "http"
+	if p.HTTPS {
+		scheme = "https"
+	}
+	path := p.Path
+	if !strings.HasPrefix(path, "/") {
+		path = "/" + path
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+l.address(p.Port)+path, nil)
+	if err != nil {
+		return err
+	}
+	req.Header.Set("User-Agent", "fleet-agent")
+	for _, h := range p.Headers {
+		if strings.EqualFold(h.Name, "Host") {
+			req.Host = h.Value
+			continue
+		}
+		req.Header.Add(h.Name, h.Value)
+	}
+	client := http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			// As in Kubernetes: the answer counts, not who signs for it.
+			TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		},
+		CheckRedirect: sameHost,
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return bare(err)
+	}
+	defer resp.Body.Close()
+	// What is left unread only costs the connection, which is closed anyway.
+	_, _ = io.CopyN(io.Discard, resp.Body, maxBody)
+	if resp.StatusCode < 200 || resp.StatusCode >= 400 {
+		return fmt.Errorf("HTTP status %d", resp.StatusCode)
+	}
+	return nil
+}
+
+// sameHost follows redirects within the container only; one that leads elsewhere
+// is an answer, and a good one, as in Kubernetes.
+func sameHost(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 || req.URL.Hostname() != via[0].URL.Hostname() {
+		return http.ErrUseLastResponse
+	}
+	return nil
+}
+
+// bare leaves out addresses and ports, which change from try to try and would
+// make a new report of each.
+func bare(err error) error {
+	if op, ok := errors.AsType[*net.OpError](err); ok && op.Op == "dial" {
+		return fmt.Errorf("connect to %s: %w", op.Addr, op.Err)
+	}
+	return err
+}

@@ -1,0 +1,226 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/nationtech/fleet/agent/reconcile"
+	"github.com/nationtech/fleet/contracts"
+)
+
+// rounds bounds how often one look decides and acts; more means that somebody
+// works against the agent.
+const rounds = 20
+
+// look brings the device to what is desired, as far as that goes without waiting,
+// and returns when to look again; zero is when something happens.
+func (w *Worker) look(ctx context.Context) time.Time {
+	if w.target != nil && w.want == nil {
+		want, err := reconcile.Compile(*w.target, w.o.Settings)
+		if err != nil {
+			reason := reconcile.ReasonInvalid
+			if errors.Is(err, reconcile.ErrNoDriver) {
+				reason = reconcile.ReasonNoDriver
+			}
+			w.report(reconcile.Assessment{Phase: contracts.PhaseFailed, Reason: reason, Message: err.Error()})
+			return time.Time{}
+		}
+		w.want = want
+	}
+	for range rounds {
+		o, err := w.o.Driver.Observe(ctx, w.name, w.want)
+		if err != nil {
+			return w.failed(ctx, err, reconcile.Observed{})
+		}
+		plan := reconcile.Decide(w.want, o, w.memory())
+		w.countDrift(plan, o)
+		if len(plan.Steps) == 0 {
+			return w.settled(ctx, o, plan)
+		}
+		for _, s := range plan.Steps {
+			if err := w.do(ctx, s, o); err != nil {
+				return w.failed(ctx, err, o)
+			}
+			if w.superseded() {
+				w.adopt()
+				return time.Now()
+			}
+		}
+	}
+	return w.failed(ctx, &reconcile.Failure{Reason: reconcile.ReasonCreate, Message: "somebody changes the containers as fast as the agent puts them right"}, reconcile.Observed{})
+}
+
+func (w *Worker) memory() reconcile.Memory {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Dead: map[string]bool{}}
+	for id, p := range w.probers {
+		m.Dead[id] = p.Health().Dead
+	}
+	return m
+}
+
+// do carries out a step and remembers what has to be.
+func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed) error {
+	w.announce(s, o)
+	w.log.Debug("step", "step", s.String())
+	if s.Kind == reconcile.Pull {
+		var done func()
+		ctx, done = w.interruptible(ctx)
+		defer done()
+	}
+	if err := w.o.Driver.Do(ctx, w.want, s); err != nil {
+		return err
+	}
+	switch s.Kind {
+	case reconcile.Pull:
+		w.pulled[s.Image] = true
+	case reconcile.Start, reconcile.Stop, reconcile.Remove:
+		w.dropProber(s.Container)
+		w.forgetHand(s.Container)
+		if s.Again {
+			w.restarted(s.Container, o)
+		}
+	}
+	return nil
+}
+
+// announce reports what is being done, once per kind, and not the small repairs
+// of what has been running: those end before anyone has read of them.
+func (w *Worker) announce(s reconcile.Step, o reconcile.Observed) {
+	if w.want == nil || w.record.Healthy && s.Kind != reconcile.Pull {
+		return
+	}
+	a := reconcile.Assessment{Phase: contracts.PhaseApplying, Containers: w.record.Report.Containers}
+	switch {
+	case s.Kind == reconcile.Pull:
+		a.Phase, a.Message = contracts.PhasePulling, "pulls image "+s.Image
+	case s.Again:
+		return // a restart is told by what comes of it
+	}
+	if w.failures > 0 {
+		return // it has failed before; that stands until it succeeds
+	}
+	w.report(a)
+}
+
+func (w *Worker) forgetHand(id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.byHand, id)
+}
+
+func (w *Worker) restarted(id string, o reconcile.Observed) {
+	for _, p := range o.Pods {
+		for _, c := range p.Containers {
+			if c.ID != id {
+				continue
+			}
+			if w.record.Backoff == nil {
+				w.record.Backoff, w.record.Restarts = map[string]reconcile.Backoff{}, map[string]int64{}
+			}
+			w.record.Backoff[id] = w.record.Backoff[id].Restarted(c)
+			w.record.Restarts[id]++
+			w.record.Report.Restarts++
+		}
+	}
+}
+
+// countDrift counts what has to be put right in something that has run as it
+// should, once until it does again. What a reboot ended is not counted.
+func (w *Worker) countDrift(p reconcile.Plan, o reconcile.Observed) {
+	if len(p.Steps) == 0 {
+		return
+	}
+	if w.want == nil || w.drifting || !w.record.Healthy || w.record.BootID != w.o.BootID || !p.Drift(w.byHandNow()) {
+		return
+	}
+	w.drifting = true
+	w.record.Report.Drifts++
+	w.log.Warn("somebody has changed what runs; it is put right", "steps", fmt.Sprint(p.Steps), "pods", len(o.Pods))
+}
+
+func (w *Worker) byHandNow() map[string]bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.byHand)
+}
+
+// failed reports what stands in the way and returns when to try again.
+func (w *Worker) failed(ctx context.Context, err error, o reconcile.Observed) time.Time {
+	if ctx.Err() != nil {
+		return time.Time{}
+	}
+	if w.superseded() {
+		w.adopt()
+		return time.Now()
+	}
+	f := reconcile.AsFailure(err, reconcile.ReasonCreate)
+	w.failures++
+	wait := reconcile.RetryAfter(w.failures)
+	if f.Reason == reconcile.ReasonNoDriver {
+		// Asking costs nothing, and podman may just be restarting: that is told when
+		// it lasts.
+		wait = min(wait, unavailablePause)
+		if w.failures == 1 && w.record.Healthy {
+			w.retryAt = time.Now().Add(wait)
+			return w.retryAt
+		}
+	}
+	w.log.Warn("failed, will be tried again", "reason", f.Reason, "error", f.Message, "in", wait.Round(time.Millisecond))
+	w.retryAt = time.Now().Add(wait)
+	a := reconcile.Assessment{Phase: contracts.PhaseFailed, Reason: f.Reason, Message: f.Message, Containers: w.record.Report.Containers}
+	if w.want != nil && len(o.Pods) > 0 {
+		a.Containers = reconcile.States(w.want, o, w.health(), w.record.Restarts)
+	}
+	w.report(a)
+	return w.retryAt
+}
+
+// unavailablePause is the longest time between two tries to reach podman.
+const unavailablePause = 5 * time.Second
+
+// settled reports how it stands when there is nothing left to do.
+func (w *Worker) settled(ctx context.Context, o reconcile.Observed, p reconcile.Plan) time.Time {
+	if err := w.o.Driver.Settle(ctx, w.name, w.want); err != nil {
+		return w.failed(ctx, err, o)
+	}
+	w.failures, w.drifting = 0, false
+	if w.want == nil {
+		w.stopProbers()
+		w.report(reconcile.Assessment{Phase: contracts.PhaseRemoved})
+		return time.Time{}
+	}
+	if err := w.watch(ctx, o); err != nil {
+		return w.failed(ctx, err, o)
+	}
+	w.forget(o)
+	past := reconcile.Past{Since: w.record.Since, WasRunning: w.record.Healthy, Restarts: w.record.Restarts}
+	a := reconcile.Assess(w.want, o, p, w.health(), past, time.Now())
+	if a.Phase == contracts.PhaseRunning {
+		w.record.Healthy, w.record.BootID = true, w.o.BootID
+	}
+	w.report(a)
+	if a.Wake.IsZero() || !p.Wake.IsZero() && p.Wake.Before(a.Wake) {
+		return p.Wake
+	}
+	return a.Wake
+}
+
+// forget drops what is remembered of containers that are gone.
+func (w *Worker) forget(o reconcile.Observed) {
+	there := map[string]bool{}
+	for _, p := range o.Pods {
+		for _, c := range p.Containers {
+			there[c.ID] = true
+		}
+	}
+	maps.DeleteFunc(w.record.Backoff, func(id string, _ reconcile.Backoff) bool { return !there[id] })
+	maps.DeleteFunc(w.record.Restarts, func(id string, _ int64) bool { return !there[id] })
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	maps.DeleteFunc(w.byHand, func(id string, _ bool) bool { return !there[id] })
+}

@@ -1,0 +1,98 @@
+package worker
+
+import (
+	"context"
+
+	"github.com/nationtech/fleet/agent/probe"
+	"github.com/nationtech/fleet/agent/reconcile"
+)
+
+// probing is the prober of one run of a container, as one specification says.
+type probing struct {
+	*probe.Prober
+	pid    int
+	digest string
+}
+
+// watch has exactly the running containers of the wanted pod probed.
+func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
+	pod := o.Current(w.want)
+	keep := map[string]bool{}
+	for _, u := range w.want.Units {
+		if pod == nil || u.Init {
+			continue
+		}
+		c := pod.Find(u)
+		if c == nil || c.State != reconcile.StateRunning {
+			continue
+		}
+		keep[c.ID] = true
+		if p := w.probers[c.ID]; p != nil && p.pid == c.PID && p.digest == w.want.Digest {
+			continue
+		}
+		host, err := w.hostOf(ctx, pod)
+		if err != nil {
+			return err
+		}
+		ready := w.wasReady(u.Name, c.ID)
+		w.dropProber(c.ID)
+		w.probers[c.ID] = w.probe(ctx, u, c, host, ready)
+	}
+	for id := range w.probers {
+		if !keep[id] {
+			w.dropProber(id)
+		}
+	}
+	return nil
+}
+
+func (w *Worker) probe(ctx context.Context, u reconcile.Unit, c *reconcile.Container, host string, ready bool) *probing {
+	return &probing{pid: c.PID, digest: w.want.Digest, Prober: probe.Start(ctx, probe.Target{
+		Spec: u.Spec, Started: c.Started, Host: host, WasReady: ready,
+		Exec: func(ctx context.Context, command []string) error { return w.o.Driver.Exec(ctx, c.ID, u.Spec, command) },
+	}, w.Look)}
+}
+
+// wasReady reports whether the container was ready when the agent last looked:
+// then it stays so until its probe says otherwise, and a restarted agent or a new
+// revision that leaves the container alone does not make it flap.
+func (w *Worker) wasReady(unit, id string) bool {
+	for _, c := range w.record.Report.Containers {
+		if c.Name == unit && c.ID == id {
+			return c.Ready && c.State == string(reconcile.StateRunning)
+		}
+	}
+	return false
+}
+
+// hostOf is where the pod's ports are.
+func (w *Worker) hostOf(ctx context.Context, pod *reconcile.Pod) (string, error) {
+	if pod.Infra == nil {
+		if w.o.Settings.HostIP != "" {
+			return w.o.Settings.HostIP, nil
+		}
+		return "127.0.0.1", nil
+	}
+	return w.o.Driver.PodIP(ctx, pod.Infra.ID)
+}
+
+func (w *Worker) health() map[string]reconcile.Health {
+	all := map[string]reconcile.Health{}
+	for id, p := range w.probers {
+		all[id] = p.Health()
+	}
+	return all
+}
+
+func (w *Worker) dropProber(id string) {
+	if p := w.probers[id]; p != nil {
+		p.Stop()
+		delete(w.probers, id)
+	}
+}
+
+func (w *Worker) stopProbers() {
+	for id := range w.probers {
+		w.dropProber(id)
+	}
+}

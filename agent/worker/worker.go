@@ -1,0 +1,242 @@
+// Package worker carries out one deployment: it looks at what the runtime has,
+// has package reconcile decide, does the steps, and reports. It looks again when
+// it is told something new, when the runtime tells of an event, when a probe
+// changes its mind, and from time to time.
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/nationtech/fleet/agent/reconcile"
+	"github.com/nationtech/fleet/agent/store"
+	"github.com/nationtech/fleet/contracts"
+)
+
+// Driver is a runtime. Its errors are *reconcile.Failure.
+type Driver interface {
+	// Observe is what the runtime has of a deployment; want is nil when nothing is
+	// desired.
+	Observe(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) (reconcile.Observed, error)
+	// Do carries out a step; one whose work is done already succeeds.
+	Do(ctx context.Context, want *reconcile.Desired, s reconcile.Step) error
+	// Settle removes what is no longer needed beside containers.
+	Settle(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) error
+	// PodIP is the address of the pod with that infra container.
+	PodIP(ctx context.Context, infraID string) (string, error)
+	// Exec runs a probe's command in a container.
+	Exec(ctx context.Context, id string, spec contracts.Container, command []string) error
+}
+
+// Options are what all workers of a device share.
+type Options struct {
+	Driver   Driver
+	Settings reconcile.Settings
+	BootID   string
+	// Save keeps a record on disk, before it is reported.
+	Save func(store.Record) error
+	// Report is told of every transition; it must not block.
+	Report func(contracts.DeploymentState)
+	Logger *slog.Logger
+}
+
+// Worker carries out one deployment. Its methods may be called at any time.
+type Worker struct {
+	o    Options
+	name contracts.DeploymentName
+	log  *slog.Logger
+	wake chan struct{}
+
+	mu      sync.Mutex
+	told    bool                    // whether there is anything to do yet
+	desired *contracts.DesiredState // nil is to be removed
+	changed bool                    // desired since the last look
+	cancel  context.CancelFunc      // of a pull that is under way
+	byHand  map[string]bool
+	events  map[string]bool // containers that something happened to
+
+	// What follows belongs to the goroutine of Run.
+	record  store.Record
+	sent    counters
+	target  *contracts.DesiredState
+	want    *reconcile.Desired
+	pulled  map[string]bool
+	probers map[string]*probing
+	// failures in a row, and when the next try is due.
+	failures int
+	retryAt  time.Time
+	drifting bool
+}
+
+// New returns a worker that goes on from the record; it does nothing until Set or
+// Remove and Run.
+func New(n contracts.DeploymentName, r store.Record, o Options) *Worker {
+	r.Report.Deployment = n
+	return &Worker{o: o, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
+		byHand: map[string]bool{}, events: map[string]bool{}, record: r, pulled: map[string]bool{}, probers: map[string]*probing{}}
+}
+
+// Set tells what shall run.
+func (w *Worker) Set(d contracts.DesiredState) { w.set(&d) }
+
+// Remove tells that nothing shall run any longer.
+func (w *Worker) Remove() { w.set(nil) }
+
+// Removed reports whether the worker was told last that nothing shall run.
+func (w *Worker) Removed() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.told && w.desired == nil
+}
+
+func (w *Worker) set(d *contracts.DesiredState) {
+	w.mu.Lock()
+	if w.told && same(w.desired, d) {
+		w.mu.Unlock()
+		return
+	}
+	w.told, w.desired, w.changed = true, d, true
+	if w.cancel != nil {
+		w.cancel()
+	}
+	w.mu.Unlock()
+	w.Look()
+}
+
+// same reports whether there is nothing new to do or to report.
+func same(a, b *contracts.DesiredState) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Digest == b.Digest && a.Revision == b.Revision && a.DeadlineSeconds == b.DeadlineSeconds
+}
+
+// Event tells that something happened to a container, perhaps by hand.
+func (w *Worker) Event(container string, byHand bool) {
+	w.mu.Lock()
+	w.events[container] = true
+	if byHand {
+		w.byHand[container] = true
+	}
+	w.mu.Unlock()
+	w.Look()
+}
+
+// Look makes the worker look soon.
+func (w *Worker) Look() {
+	select {
+	case w.wake <- struct{}{}:
+	default: // it will
+	}
+}
+
+// How often the worker looks when nothing happens, with up to a fifth of jitter,
+// and how long it lets events gather before it looks.
+const (
+	fullLook = 60 * time.Second
+	gather   = 20 * time.Millisecond
+)
+
+// Run works until the context ends. Containers stay as they are then.
+func (w *Worker) Run(ctx context.Context) {
+	defer w.stopProbers()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-w.wake:
+			if !pause(ctx, gather) {
+				return
+			}
+		case <-timer.C:
+		}
+		if next := w.turn(ctx); next > 0 {
+			timer.Reset(next)
+		} else {
+			timer.Stop()
+		}
+	}
+}
+
+// turn takes one turn and returns the time to the next; 0 is never.
+func (w *Worker) turn(ctx context.Context) time.Duration {
+	if !w.adopt() {
+		return 0
+	}
+	if left := time.Until(w.retryAt); left > 0 {
+		return left
+	}
+	wake := w.look(ctx)
+	if w.target == nil && wake.IsZero() {
+		return 0
+	}
+	next := fullLook - rand.N(fullLook/5)
+	if !wake.IsZero() {
+		next = min(next, max(time.Until(wake), time.Millisecond))
+	}
+	return next
+}
+
+// adopt takes over what was told last, and reports whether anything was.
+func (w *Worker) adopt() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.told {
+		return false
+	}
+	for id := range w.events {
+		w.dropProber(id)
+	}
+	clear(w.events)
+	if !w.changed {
+		return true
+	}
+	w.changed = false
+	w.target, w.want = w.desired, nil
+	w.failures, w.retryAt = 0, time.Time{}
+	clear(w.pulled)
+	if d := w.target; d != nil && d.Digest != w.record.Report.Digest {
+		w.record.Since, w.record.Healthy = time.Now(), false
+	}
+	return true
+}
+
+// interruptible is a context that ends when the worker is told something else.
+func (w *Worker) interruptible(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.cancel = cancel
+	if w.changed {
+		cancel()
+	}
+	return ctx, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.cancel = nil
+		cancel()
+	}
+}
+
+func (w *Worker) superseded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changed
+}
+
+// pause reports whether the time has passed, as opposed to the context's end.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
+	}
+}
