@@ -28,6 +28,7 @@ func pushImageCommand() *cobra.Command {
 	f.StringVar(&ref, "ref", "", "where to push it (required)")
 	f.StringVar(&image.Binary, "binary", "", "static Linux binary; its platform is the image's (required)")
 	f.StringToStringVar(&image.Labels, "label", nil, "label KEY=VALUE of the image; may be repeated")
+	f.StringArrayVar(&image.Env, "env", nil, "KEY=VALUE in the environment of the image; may be repeated")
 	f.StringArrayVar(&image.Entrypoint, "entrypoint", nil, "word of the entrypoint; may be repeated (default: the binary)")
 	_ = cmd.MarkFlagRequired("ref")
 	_ = cmd.MarkFlagRequired("binary")

@@ -68,13 +68,22 @@ func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, namespace, 
 	return path, os.WriteFile(path, []byte(out), 0o600)
 }
 
-// PushImage puts a static binary into the registry as an image and returns its
-// reference.
-func (c *ControlPlane) PushImage(ctx context.Context, binary, repository, tag string) (string, error) {
+// PushImage puts a static binary into the registry as an image whose processes
+// have env, and returns its reference.
+func (c *ControlPlane) PushImage(ctx context.Context, binary, repository, tag string, env ...string) (string, error) {
 	ref := fmt.Sprintf("%s/%s:%s", c.Registry, repository, tag)
-	out, err := run(ctx, "", c.binary, "push-image", "--ref", ref, "--binary", binary)
-	if err != nil {
-		return "", fmt.Errorf("push image %s: %w\n%s", ref, err, strings.TrimSpace(out))
+	args := []string{"push-image", "--ref", ref, "--binary", binary}
+	for _, e := range env {
+		args = append(args, "--env", e)
+	}
+	if _, err := run(ctx, "", c.binary, args...); err != nil {
+		return "", err
 	}
 	return ref, nil
+}
+
+// CreateGit makes a Git repository and returns its URL.
+func (c *ControlPlane) CreateGit(ctx context.Context, name string) (string, error) {
+	out, err := run(ctx, "", c.binary, "ctl", "--dir", c.Dir, "git-create", name)
+	return strings.TrimSpace(out), err
 }

@@ -2,7 +2,6 @@ package env
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -150,31 +149,4 @@ func run(ctx context.Context, dir, path string, args ...string) (string, error) 
 		return "", fmt.Errorf("%s %s: %w\n%s", path, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
-}
-
-// Until calls check until it returns no error, or ctx or the time is over; then
-// it says what was last wrong. For states of other processes that send no event.
-func Until(ctx context.Context, limit time.Duration, what string, check func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	var last error
-	for {
-		err := check(ctx)
-		if err == nil {
-			return nil
-		}
-		if last == nil || ctx.Err() == nil {
-			last = err
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), context.Canceled) {
-				return context.Canceled
-			}
-			return fmt.Errorf("%s: not within %s: %w", what, limit, last)
-		case <-tick.C:
-		}
-	}
 }

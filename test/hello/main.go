@@ -14,9 +14,6 @@ import (
 	"time"
 )
 
-// version is set by the linker, so that two versions are two images.
-var version = "dev"
-
 // Greeting is what hello answers.
 type Greeting struct {
 	Version  string `json:"version"`
@@ -37,7 +34,7 @@ func serve(ctx context.Context, addr string) error {
 	server := &http.Server{Addr: addr, ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(answer)}
 	failed := make(chan error, 1)
 	go func() { failed <- server.ListenAndServe() }()
-	fmt.Printf("hello %s listens on %s\n", version, addr)
+	fmt.Printf("hello %s listens on %s\n", version(), addr)
 	select {
 	case err := <-failed:
 		return err
@@ -52,8 +49,12 @@ func serve(ctx context.Context, addr string) error {
 func answer(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	// The client is gone if this fails; there is nobody to tell.
-	_ = json.NewEncoder(w).Encode(Greeting{Version: version, Device: os.Getenv("DEVICE"), Greeting: os.Getenv("GREETING")})
+	_ = json.NewEncoder(w).Encode(Greeting{Version: version(), Device: os.Getenv("DEVICE"), Greeting: os.Getenv("GREETING")})
 }
+
+// version is in the environment of the image, so that two versions are two images
+// of one binary.
+func version() string { return envOr("HELLO_VERSION", "dev") }
 
 func envOr(name, fallback string) string {
 	if v := os.Getenv(name); v != "" {

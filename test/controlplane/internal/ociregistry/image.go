@@ -27,6 +27,8 @@ type Image struct {
 	// Entrypoint defaults to the binary.
 	Entrypoint []string
 	Labels     map[string]string
+	// Env is KEY=VALUE for the process.
+	Env []string
 }
 
 // Build makes the image. The same input always gives the same digest: no
@@ -67,7 +69,7 @@ func (i Image) Build() (v1.Image, error) {
 		Architecture: arch,
 		OS:           "linux",
 		Created:      v1.Time{Time: time.Unix(0, 0).UTC()},
-		Config:       v1.Config{Entrypoint: entrypoint, Labels: i.Labels, WorkingDir: "/"},
+		Config:       v1.Config{Entrypoint: entrypoint, Env: i.Env, Labels: i.Labels, WorkingDir: "/"},
 		RootFS:       v1.RootFS{Type: "layers"},
 	}
 	img, err := mutate.ConfigFile(mutate.MediaType(empty.Image, types.OCIManifestSchema1), config)

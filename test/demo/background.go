@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nationtech/fleet/test/env"
+)
+
+// readyLine is what the background demo prints when it is complete.
+const readyLine = "The fleet stays up. To use it:"
+
+// background runs this command again as a process of its own, which outlives this
+// one, and shows what it prints until it is complete.
+func (d *demo) background(ctx context.Context, out io.Writer) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if pid := d.owner(); pid != 0 {
+		return fmt.Errorf("a demo runs already in %s (process %d); `make demo-down` ends it", d.dir, pid)
+	}
+	// Beside the folder, which the child makes anew.
+	logPath := filepath.Clean(d.dir) + ".log"
+	log, err := os.Create(logPath)
+	if err != nil {
+		return err
+	}
+	defer os.Remove(logPath)
+	defer log.Close()
+	child := exec.Command(self, "up", "--keep", "--attached", "--dir", d.dir, "--bin", d.bin, "--manifests", d.manifests)
+	child.Stdout, child.Stderr = log, log
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	shown := 0
+	show := func() (string, error) {
+		all, err := os.ReadFile(logPath)
+		if err != nil {
+			return "", err
+		}
+		_, err = out.Write(all[shown:])
+		shown = len(all)
+		return string(all), err
+	}
+	err = env.Until(ctx, 10*time.Minute, "demo up", func(context.Context) error {
+		all, err := show()
+		if err != nil {
+			return err
+		}
+		select {
+		case err := <-ended:
+			_, _ = show() // the last words
+			return env.Permanent(fmt.Errorf("it ended: %w", err))
+		default:
+		}
+		if _, after, ready := strings.Cut(all, readyLine); !ready || !strings.Contains(after, "make demo-down") {
+			return fmt.Errorf("not complete yet")
+		}
+		return nil
+	})
+	if err != nil {
+		_ = syscall.Kill(child.Process.Pid, syscall.SIGTERM) // it may have ended
+		return err
+	}
+	return nil
+}

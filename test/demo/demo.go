@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nationtech/fleet/test/env"
+)
+
+// pushes is how many deliveries are timed.
+const pushes = 5
+
+type demo struct {
+	dir, bin, manifests string
+	progress            *env.Progress
+	fleet               *env.Fleet
+}
+
+// up is the whole demo: bring up, deliver, show, and remove again unless it is
+// kept.
+func (d *demo) up(ctx context.Context, keep bool) (err error) {
+	unlock, err := d.claim()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	defer func() {
+		err = errors.Join(err, d.remove(err != nil))
+	}()
+	if err := d.bringUp(ctx); err != nil {
+		return err
+	}
+	if err := d.deliver(ctx); err != nil {
+		return err
+	}
+	if err := d.show(ctx); err != nil {
+		return err
+	}
+	if !keep {
+		d.progress.Say("\nTry next: `make demo KEEP=1` leaves it running, so that you can push changes yourself.")
+		return nil
+	}
+	d.sayWhatNext()
+	<-ctx.Done()
+	return nil
+}
+
+func (d *demo) bringUp(ctx context.Context) error {
+	bin, err := filepath.Abs(d.bin)
+	if err != nil {
+		return err
+	}
+	d.fleet, err = env.New(env.Options{Dir: d.dir, Bin: bin}, "shop-1", "shop-2", "shop-3")
+	if err != nil {
+		return err
+	}
+	d.progress.Say("Bringing up a fleet in %s (logs in %s)\n", d.dir, filepath.Join(d.dir, "logs"))
+	var image string
+	for _, step := range []struct {
+		name string
+		do   func() error
+	}{
+		{"keys for the operator and three devices", func() error { return d.fleet.MakeIdentities(ctx) }},
+		{"control plane: etcd, kube-apiserver, Flux, NATS, Git, registry", func() error { return d.fleet.StartControlPlane(ctx) }},
+		{"fleet operator, with its own rights and no more", func() error { return d.fleet.InstallOperator(ctx, d.manifests) }},
+		{"three devices, each with a podman and an agent", func() error { return d.fleet.StartDevices(ctx) }},
+		{"image hello:v1 to v" + fmt.Sprint(pushes+1), func() (err error) {
+			for v := pushes + 1; v >= 1; v-- {
+				if image, err = d.fleet.PushHello(ctx, version(v)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
+		{"kubectl fleet repo init", func() error { return d.fleet.Scaffold(ctx, image) }},
+		{"git push", func() error {
+			_, err := d.fleet.Repository.Push(ctx, "Begin the fleet")
+			return err
+		}},
+		{"Flux syncs the repository; all three devices serve v1", func() error {
+			if err := d.fleet.Sync(ctx); err != nil {
+				return err
+			}
+			return d.fleet.AllServe(ctx, version(1))
+		}},
+	} {
+		if err := d.progress.Step(step.name, step.do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func version(n int) string { return fmt.Sprintf("v%d", n) }
+
+// deliver pushes new versions and prints how long each hop took.
+func (d *demo) deliver(ctx context.Context) error {
+	d.progress.Say("\nNow `git push` a new version of hello, %d times:\n", pushes)
+	var totals []time.Duration
+	for v := 2; v <= pushes+1; v++ {
+		delivery, err := d.fleet.Deliver(ctx, version(v-1), version(v))
+		if err != nil {
+			return fmt.Errorf("roll out hello %s: %w", version(v), err)
+		}
+		totals = append(totals, delivery.Total)
+		d.progress.Say("  %s  commit %.10s", version(v), delivery.Commit)
+		for _, hop := range delivery.Hops {
+			d.progress.Say("    %8s  %s", seconds(hop.After), hop.Name)
+		}
+	}
+	slices.Sort(totals)
+	d.progress.Say("\nFrom git push until all three devices serve the new version: median %s of %d pushes, fastest %s, slowest %s.",
+		seconds(totals[len(totals)/2]), len(totals), seconds(totals[0]), seconds(totals[len(totals)-1]))
+	return nil
+}
+
+func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
+
+func (d *demo) show(ctx context.Context) error {
+	out, err := d.fleet.Kubectl(ctx, "status", "--namespace", env.Namespace)
+	if err != nil {
+		return err
+	}
+	d.progress.Say("\n$ kubectl fleet status -n %s\n%s", env.Namespace, strings.TrimRight(out, "\n"))
+	return nil
+}
+
+func (d *demo) sayWhatNext() {
+	plugin := filepath.Join(d.fleet.Bin, "kubectl-fleet")
+	d.progress.Say(`
+%s
+  export KUBECONFIG=%s
+  export PATH=%s:$PATH
+
+Look:    kubectl-fleet status -n %[4]s --watch
+         kubectl-fleet devices -n %[4]s
+         curl http://%[5]s:%[6]d/
+Change:  cd %[7]s
+         edit %[8]s/kustomization.yaml (newTag: v1 to v%[9]d are there), git commit -am "Try a version", git push
+Break:   kill an agent, the operator, a container; it comes back to what Git says
+End:     make demo-down`,
+		readyLine, d.fleet.ControlPlane.Kubeconfig, filepath.Dir(plugin), env.Namespace,
+		d.fleet.Devices[0].HostIP, env.HelloPort, d.fleet.Repository.Dir, env.Overlay, pushes+1)
+}
+
+// remove stops the fleet and removes its folder, unless its logs are still needed
+// to see what went wrong.
+func (d *demo) remove(failed bool) error {
+	if d.fleet == nil {
+		return nil
+	}
+	var err error
+	step := d.progress.Step("stop and remove everything", func() error {
+		err = d.fleet.Close()
+		return err
+	})
+	if failed {
+		d.progress.Say("The logs stay in %s; `make demo-down` removes them.", filepath.Join(d.dir, "logs"))
+		return step
+	}
+	return errors.Join(step, os.RemoveAll(d.dir))
+}
+
+// claim makes the folder and writes who owns it. Only one demo runs in a folder.
+func (d *demo) claim() (func(), error) {
+	if pid := d.owner(); pid != 0 {
+		return nil, fmt.Errorf("a demo runs already in %s (process %d); `make demo-down` ends it", d.dir, pid)
+	}
+	if err := d.sweep(); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(d.dir, 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(d.pidFile(), []byte(fmt.Sprint(os.Getpid())), 0o600); err != nil {
+		return nil, err
+	}
+	return func() { _ = os.Remove(d.pidFile()) }, nil // gone with the folder, as a rule
+}
+
+func (d *demo) pidFile() string { return filepath.Join(d.dir, "pid") }
+
+// owner is the process that runs a demo in the folder, or 0.
+func (d *demo) owner() int {
+	raw, err := os.ReadFile(d.pidFile())
+	if err != nil {
+		return 0
+	}
+	var pid int
+	if _, err := fmt.Sscan(string(raw), &pid); err != nil || pid <= 0 {
+		return 0
+	}
+	// Another process may have got the number since.
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !strings.Contains(string(line), "demo\x00up") {
+		return 0
+	}
+	return pid
+}
+
+// down ends a demo that runs in the background, and removes what one that was
+// killed has left.
+func (d *demo) down(ctx context.Context) error {
+	if pid := d.owner(); pid != 0 {
+		err := d.progress.Step("stop the demo", func() error {
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+				return err
+			}
+			return env.Until(ctx, time.Minute, "the demo ended", func(context.Context) error {
+				if d.owner() != 0 {
+					return fmt.Errorf("process %d still runs", pid)
+				}
+				return nil
+			})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := d.sweep(); err != nil {
+		return err
+	}
+	d.progress.Say("Nothing of the demo is left. What was downloaded and built stays in the caches that `make help` names.")
+	return nil
+}
+
+// sweep removes what a demo that was killed has left: its processes died with it,
+// its containers and files did not.
+func (d *demo) sweep() error {
+	if err := env.Sweep(d.dir); err != nil {
+		return err
+	}
+	return os.RemoveAll(d.dir)
+}

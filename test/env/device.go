@@ -1,0 +1,115 @@
+package env
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/nationtech/fleet/test/podmantest"
+)
+
+// Device is one machine of the fleet: a podman that nobody else uses, and an
+// agent in front of it. The ports of its containers are bound to a loopback
+// address of its own, so that every device can have a port 8080.
+type Device struct {
+	ID string
+	// HostIP is where its ports are.
+	HostIP string
+	// PublicKey is the device's identity.
+	PublicKey string
+	Podman    *podmantest.Podman
+	Agent     *Process
+
+	dir string
+}
+
+// podmanFolder is where a device's podman keeps its storage, in the device's folder.
+const podmanFolder = "podman"
+
+// newDevice prepares the n-th device, from 0, without starting anything.
+func (o Options) newDevice(n int, id string) (*Device, error) {
+	dir := filepath.Join(o.Dir, id)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return &Device{ID: id, HostIP: fmt.Sprintf("127.0.0.%d", 11+n), dir: dir, Agent: &Process{
+		Name: "the agent of " + id, Path: filepath.Join(o.Bin, "fleet-agent"), Args: []string{"run"},
+		Env: []string{"FLEET_AGENT_CONFIG=" + filepath.Join(dir, "config.yaml")},
+		Log: filepath.Join(o.Dir, "logs", id+".log"),
+	}}, nil
+}
+
+// configure writes the agent's configuration.
+func (d *Device) configure(natsURL string) error {
+	config := map[string]any{
+		"device": d.ID, "stateDir": filepath.Join(d.dir, "state"), "hostIP": d.HostIP, "heartbeatInterval": "2s",
+		"nats": map[string]any{"url": natsURL},
+	}
+	if d.Podman != nil {
+		config["podman"] = map[string]any{"socket": d.Podman.Socket}
+	}
+	raw, err := yaml.Marshal(config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.dir, "config.yaml"), raw, 0o600)
+}
+
+// identify has the agent make its key, and remembers the public half.
+func (d *Device) identify(ctx context.Context) error {
+	out, err := run(ctx, d.dir, "/usr/bin/env", append(d.Agent.Env, d.Agent.Path, "identity")...)
+	if err != nil {
+		return err
+	}
+	d.PublicKey = strings.TrimSpace(out)
+	return nil
+}
+
+// Close stops the agent and removes every container of the device.
+func (d *Device) Close() error {
+	d.Agent.Stop(10 * time.Second)
+	if d.Podman == nil {
+		return nil
+	}
+	return d.Podman.Close()
+}
+
+// ErrNotServing tells that nothing answers on the device's port.
+var ErrNotServing = errors.New("nothing answers")
+
+// Greeting is what the workload of demo and tests answers; see test/hello.
+type Greeting struct {
+	Version  string `json:"version"`
+	Device   string `json:"device"`
+	Greeting string `json:"greeting"`
+}
+
+// Greet asks the workload on a port of the device.
+func (d *Device) Greet(ctx context.Context, port int) (Greeting, error) {
+	var g Greeting
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s:%d/", d.HostIP, port), nil)
+	if err != nil {
+		return g, err
+	}
+	// A connection that is kept would go on talking to the container that goes.
+	request.Close = true
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return g, fmt.Errorf("%s: %w: %w", d.ID, ErrNotServing, err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(&g); err != nil {
+		return g, fmt.Errorf("%s: decode greeting: %w", d.ID, err)
+	}
+	return g, nil
+}

@@ -1,0 +1,258 @@
+package env
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	"github.com/nationtech/fleet/test/podmantest"
+)
+
+// Names of what is scaffolded.
+const (
+	// Namespace of the devices and their Deployments.
+	Namespace = "fleet-demo"
+	// RepositoryName names the Git repository and the Flux objects.
+	RepositoryName = "shops"
+	// Overlay is the folder that Flux applies.
+	Overlay = "overlays/field"
+
+	systemNamespace = "fleet-system"
+)
+
+// Fleet is everything between a Git repository and containers on devices.
+type Fleet struct {
+	Options
+	ControlPlane *ControlPlane
+	Operator     *Process
+	Devices      []*Device
+	Repository   *Repository
+	// Client may do everything; it exists after StartControlPlane.
+	Client client.WithWatch
+
+	operatorHealth string
+}
+
+// New prepares the folders of a fleet. Nothing runs yet.
+func New(o Options, ids ...string) (*Fleet, error) {
+	if err := os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o700); err != nil {
+		return nil, err
+	}
+	health, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
+	f := &Fleet{
+		Options: o, ControlPlane: o.controlPlane(), operatorHealth: health,
+		Repository: &Repository{Dir: filepath.Join(o.Dir, "repository")},
+	}
+	for n, id := range ids {
+		device, err := o.newDevice(n, id)
+		if err != nil {
+			return nil, err
+		}
+		f.Devices = append(f.Devices, device)
+	}
+	return f, nil
+}
+
+// MakeIdentities has every device and the operator make its key, and writes the
+// NATS server's configuration that knows them.
+func (f *Fleet) MakeIdentities(ctx context.Context) error {
+	operator := filepath.Join(f.Bin, "fleet-operator")
+	key, err := run(ctx, f.Dir, operator, "keygen", "--out", f.operatorSeed())
+	if err != nil {
+		return err
+	}
+	args := []string{"nats-config", "--operator-key", strings.TrimSpace(key)}
+	for _, d := range f.Devices {
+		if err := d.configure("nats://127.0.0.1:4222"); err != nil {
+			return err
+		}
+		if err := d.identify(ctx); err != nil {
+			return err
+		}
+		args = append(args, "--device", d.ID+"="+d.PublicKey)
+	}
+	config, err := run(ctx, f.Dir, operator, args...)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(f.natsConfig(), []byte(config), 0o600)
+}
+
+func (f *Fleet) operatorSeed() string { return filepath.Join(f.Dir, "operator.nk") }
+
+// StartControlPlane starts the control plane.
+func (f *Fleet) StartControlPlane(ctx context.Context) error {
+	if err := f.ControlPlane.Start(ctx); err != nil {
+		return err
+	}
+	c, err := newClient(f.ControlPlane.Kubeconfig)
+	if err != nil {
+		return err
+	}
+	f.Client = c
+	return nil
+}
+
+// InstallOperator applies the kinds and the operator's rights from manifests, and
+// starts it with no more than these.
+func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
+	for _, dir := range []string{"crd", "rbac"} {
+		if err := applyDir(ctx, f.Client, filepath.Join(manifests, dir)); err != nil {
+			return err
+		}
+	}
+	kubeconfig, err := f.ControlPlane.ServiceAccountKubeconfig(ctx, systemNamespace, "fleet-operator")
+	if err != nil {
+		return err
+	}
+	f.Operator = &Process{
+		Name: "the operator", Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", "operator.log"),
+		Args: []string{
+			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.operatorSeed(),
+			"--health-addr", f.operatorHealth, "--metrics-addr", "0", "--enable-leader-election=true",
+		},
+		Env: []string{"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace},
+	}
+	return f.StartOperator(ctx)
+}
+
+// StartOperator starts the operator and waits until it is ready.
+func (f *Fleet) StartOperator(ctx context.Context) error {
+	if err := f.Operator.Start(); err != nil {
+		return err
+	}
+	return Until(ctx, 30*time.Second, "operator ready", func(ctx context.Context) error {
+		if !f.Operator.Running() {
+			return Permanent(f.Operator.failure())
+		}
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.operatorHealth+"/readyz", nil)
+		if err != nil {
+			return Permanent(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz answers %s; log: %s", response.Status, f.Operator.Log)
+		}
+		return nil
+	})
+}
+
+// StartDevices starts a podman and an agent for each device.
+func (f *Fleet) StartDevices(ctx context.Context) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, d := range f.Devices {
+		group.Go(func() error {
+			podman, err := podmantest.Start(ctx, podmantest.Options{
+				Name: d.ID, Dir: filepath.Join(d.dir, podmanFolder), InsecureRegistries: []string{f.ControlPlane.Registry},
+			})
+			if err != nil {
+				return fmt.Errorf("podman of %s: %w", d.ID, err)
+			}
+			d.Podman = podman
+			if err := d.configure(f.ControlPlane.NATS); err != nil {
+				return err
+			}
+			return d.Agent.Start()
+		})
+	}
+	return group.Wait()
+}
+
+// PushHello pushes a version of the workload to the registry and returns the
+// image's reference.
+func (f *Fleet) PushHello(ctx context.Context, version string) (string, error) {
+	return f.ControlPlane.PushImage(ctx, filepath.Join(f.Bin, "hello"), "hello", version, "HELLO_VERSION="+version)
+}
+
+// Scaffold makes the fleet's Git repository with the image, and returns before
+// anything is pushed.
+func (f *Fleet) Scaffold(ctx context.Context, image string) error {
+	url, err := f.ControlPlane.CreateGit(ctx, RepositoryName)
+	if err != nil {
+		return err
+	}
+	f.Repository.URL = url
+	args := []string{"repo", "init", f.Repository.Dir, "--name", RepositoryName, "--namespace", Namespace, "--url", url, "--image", image}
+	for _, d := range f.Devices {
+		args = append(args, "--device", d.ID+"="+d.PublicKey)
+	}
+	if _, err := f.Kubectl(ctx, args...); err != nil {
+		return err
+	}
+	for _, args := range [][]string{{"init", "--quiet", "--initial-branch", "main"}, {"remote", "add", "origin", url}} {
+		if _, err := f.Repository.git(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Sync has Flux sync the repository from now on.
+func (f *Fleet) Sync(ctx context.Context) error {
+	return applyDir(ctx, f.Client, filepath.Join(f.Repository.Dir, "clusters", RepositoryName))
+}
+
+// Kubectl runs `kubectl fleet` against the control plane.
+func (f *Fleet) Kubectl(ctx context.Context, args ...string) (string, error) {
+	args = append([]string{"KUBECONFIG=" + f.ControlPlane.Kubeconfig, filepath.Join(f.Bin, "kubectl-fleet")}, args...)
+	return run(ctx, f.Dir, "/usr/bin/env", args...)
+}
+
+// AllServe waits until every device serves the version of hello.
+func (f *Fleet) AllServe(ctx context.Context, version string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	for _, d := range f.Devices {
+		group.Go(func() error { return d.Serves(ctx, version) })
+	}
+	return group.Wait()
+}
+
+// Close stops everything and removes every container. The folder stays.
+func (f *Fleet) Close() error {
+	errs := make([]error, len(f.Devices))
+	var group errgroup.Group
+	for i, d := range f.Devices {
+		group.Go(func() error {
+			errs[i] = d.Close()
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in errs
+	if f.Operator != nil {
+		f.Operator.Stop(10 * time.Second)
+	}
+	f.ControlPlane.Stop()
+	return errors.Join(errs...)
+}
+
+// freeAddr is a loopback address that nobody listens on.
+func freeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+func decodeYAML(raw []byte, into *unstructured.Unstructured) error {
+	return yaml.Unmarshal(raw, &into.Object)
+}
