@@ -1,0 +1,91 @@
+package gitops
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/client-go/kubernetes/scheme"
+)
+
+// otherObject judges an object that is none of the fleet's. Kubernetes' own kinds
+// are decoded strictly; what is known of others is only that they have a name.
+func (c *overlayCheck) otherObject(object Object) {
+	if object.meta().GetName() == "" && object.meta().GetGenerateName() == "" {
+		c.add(Error, object, "metadata.name", "is required", "")
+	}
+	if !scheme.Scheme.Recognizes(object.gvk()) {
+		return
+	}
+	data, err := (&unstructured.Unstructured{Object: object.Content}).MarshalJSON()
+	if err != nil {
+		c.add(Error, object, "", err.Error(), "")
+		return
+	}
+	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+	_, _, err = decoder.Decode(data, nil, nil)
+	if strict, ok := runtime.AsStrictDecodingError(err); ok {
+		for _, e := range strict.Errors() {
+			field := ""
+			message := e.Error()
+			if name := unknownField.FindStringSubmatch(message); name != nil {
+				field, message = name[1], "unknown field"
+			}
+			c.add(Error, object, field, message, "")
+		}
+		return
+	}
+	if err != nil {
+		c.add(Error, object, "", err.Error(), "")
+	}
+}
+
+// names are the devices and Deployments of all overlays.
+type names struct{ devices map[string]Finding }
+
+func newNames() *names { return &names{devices: map[string]Finding{}} }
+
+// add notes the devices of an overlay and warns of those that another one has in
+// another namespace. It is no error: the overlays may be of different fleets.
+func (n *names) add(c *overlayCheck) []Finding {
+	c.findings = nil
+	for _, object := range c.rendered.Objects {
+		if !object.isDevice() {
+			continue
+		}
+		name, here := object.meta().GetName(), describe(object)
+		if before, ok := n.devices[name]; ok && before.Object != here {
+			c.add(Warning, object, "metadata.name",
+				fmt.Sprintf("overlay %s has a device of this name too: %s", before.Overlay, before.Object),
+				"a device's name is unique in the whole fleet; the second one is refused")
+			continue
+		}
+		n.devices[name] = Finding{Overlay: c.overlay.Name, Object: here}
+	}
+	return c.findings
+}
+
+// staleComponent warns when the repository tells kustomize something else of the
+// fleet's kinds than this version of fleet does.
+func staleComponent(tree *Tree) []Finding {
+	embedded := map[string][]byte{}
+	if err := addComponent(embedded); err != nil {
+		return nil // it is compiled in; a test reads it
+	}
+	for _, name := range []string{"openapi.json", "names.yaml"} {
+		file := path.Join(componentFolder, name)
+		have, err := tree.ReadFile(path.Join(tree.Folder, file))
+		if err != nil || bytes.Equal(have, embedded[file]) {
+			continue
+		}
+		return []Finding{{
+			Severity: Warning, File: path.Join(tree.Folder, file),
+			Message: "is not what this version of kubectl fleet has",
+			Hint:    "kubectl fleet repo init --update writes it anew",
+		}}
+	}
+	return nil
+}
