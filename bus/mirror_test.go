@@ -125,8 +125,8 @@ func TestMirrorWaitsForAnOperator(t *testing.T) {
 	put(t, js, "a", "one", 1)
 	m := mirror(t, s.connect("a"), "a", nil)
 	// Live writes alone are not all that there is.
-	put(t, js, "a", "two", 1)
 	eventually(t, func() string {
+		put(t, js, "a", "two", 1)
 		m.Mirror.mu.Lock()
 		defer m.Mirror.mu.Unlock()
 		if len(m.merge.entries) == 0 {

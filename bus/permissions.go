@@ -76,7 +76,9 @@ type ServerAuth struct {
 // The server's own words, https://docs.nats.io/running-a-nats-service/configuration.
 type (
 	serverConfig struct {
-		Accounts map[string]account `json:"accounts"`
+		// JetStream on, with the limits and the folder of the server's own settings.
+		JetStream string             `json:"jetstream"`
+		Accounts  map[string]account `json:"accounts"`
 	}
 	account struct {
 		JetStream string           `json:"jetstream,omitempty"`
@@ -155,7 +157,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	// The server does not know the escapes that keep JSON safe in HTML.
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(serverConfig{Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}); err != nil {
+	if err := e.Encode(serverConfig{JetStream: "enabled", Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return out.Bytes(), nil

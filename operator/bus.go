@@ -71,6 +71,7 @@ func (f *follower) Start(ctx context.Context) error {
 
 // ensureStreams tries until it has worked.
 func (f *follower) ensureStreams(ctx context.Context) error {
+	last := ""
 	for attempt := 0; ; attempt++ {
 		err := bus.EnsureStreams(ctx, f.js, f.streams)
 		if err == nil {
@@ -79,7 +80,10 @@ func (f *follower) ensureStreams(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		f.log.Warn("streams are not set up, trying again", "error", err)
+		if err.Error() != last {
+			last = err.Error()
+			f.log.Warn("streams are not set up, trying again", "error", err)
+		}
 		timer := time.NewTimer(bus.Backoff(attempt, 100*time.Millisecond, 2*time.Second))
 		select {
 		case <-timer.C:

@@ -61,6 +61,8 @@ type Options struct {
 	// EventsAddr is where Flux's notification-controller listens; empty for none.
 	EventsAddr     string
 	LeaderElection leaderelection.Options
+	// Namespace that the operator runs in and has its Lease in; empty for the pod's.
+	Namespace string
 }
 
 // Run runs an operator against the cluster until the context ends. It returns an
@@ -90,6 +92,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		HealthProbeBindAddress:        o.HealthAddr,
 		LeaderElection:                o.LeaderElection.Enable,
 		LeaderElectionID:              name + "-leader-election",
+		LeaderElectionNamespace:       o.Namespace,
 		LeaderElectionReleaseOnCancel: o.LeaderElection.ReleaseOnCancel,
 		LeaseDuration:                 &o.LeaderElection.LeaseDuration,
 		RenewDeadline:                 &o.LeaderElection.RenewDeadline,

@@ -40,7 +40,7 @@ const (
 	busRetry         = time.Second
 )
 
-//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;create;patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;create;patch;delete
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices/status,verbs=patch
 
 // Reconciler reconciles Devices.
@@ -96,6 +96,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if obj.DeletionTimestamp != nil {
 		return r.finalize(ctx, obj, patcher)
 	}
+	if r.replaced(obj) {
+		ctrl.LoggerFrom(ctx).Info("another Device stands for the device now, this one goes")
+		return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, obj, client.Preconditions{UID: &obj.UID, ResourceVersion: &obj.ResourceVersion}))
+	}
 	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
 		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner)); err != nil {
 			return ctrl.Result{}, err
@@ -129,7 +133,9 @@ func (r *Reconciler) register(ctx context.Context, key types.NamespacedName) err
 	if key.Namespace != r.Namespace || seen.Info == nil || len(r.Roster.Named(id)) > 0 {
 		return nil
 	}
-	obj := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}
+	obj := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{
+		Namespace: key.Namespace, Name: key.Name, Annotations: map[string]string{v1alpha1.AnnotationRegistered: "true"},
+	}}
 	obj.Spec.PublicKey = seen.Info.PublicKey
 	err := r.Create(ctx, obj, client.FieldOwner(fieldOwner))
 	switch {
@@ -144,6 +150,14 @@ func (r *Reconciler) register(ctx context.Context, key types.NamespacedName) err
 	}
 	r.Recorder.Normal(obj, nil, v1alpha1.ReasonRegistered, "The device has reported for the first time; set spec.approved to let it take part")
 	return nil
+}
+
+// replaced reports whether a Device was made by register, and a Device that
+// somebody made for the same key stands for the device now.
+func (r *Reconciler) replaced(obj *v1alpha1.Device) bool {
+	me, ok := r.Roster.Device(obj.Namespace, contracts.DeviceID(obj.Name))
+	owner, owned := r.Roster.Owner(contracts.DeviceID(obj.Name))
+	return ok && owned && me.Placeholder && me.UID == obj.UID && owner.Namespace != obj.Namespace && owner.PublicKey == me.PublicKey
 }
 
 // finalize lets a Device go when nothing is left of it on the bus. What it was

@@ -33,6 +33,8 @@ type Device struct {
 	Approved  bool
 	Cordoned  bool
 	Deleting  bool
+	// Placeholder is one that the operator made and nobody has approved.
+	Placeholder bool
 }
 
 // Member is a Device that a Deployment selects.
@@ -86,7 +88,8 @@ func (r *Roster) Set(d *v1alpha1.Device) {
 	r.replace(contracts.DeviceID(d.Name), d.Namespace, &Device{
 		ID: contracts.DeviceID(d.Name), Namespace: d.Namespace, UID: d.UID, Created: d.CreationTimestamp.Time,
 		Labels: d.Labels, PublicKey: d.Spec.PublicKey, Approved: d.Spec.Approved, Cordoned: d.Spec.Cordoned,
-		Deleting: d.DeletionTimestamp != nil,
+		Deleting:    d.DeletionTimestamp != nil,
+		Placeholder: !d.Spec.Approved && d.Annotations[v1alpha1.AnnotationRegistered] != "",
 	})
 }
 
@@ -140,17 +143,27 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 	}
 }
 
-// older orders Devices of one name: the oldest has the ID. Creation is in whole
-// seconds, so the namespace decides between Devices of one second.
+// older orders Devices of one name. Creation is in whole seconds, so the namespace
+// decides between Devices of one second.
 func older(a, b *Device) int {
 	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.UID, b.UID))
 }
 
+// winner is the Device that has an ID: the oldest, but a placeholder gives way to
+// one that somebody made for the same key.
 func (r *Roster) winner(id contracts.DeviceID) *Device {
-	if same := r.byID[id]; len(same) > 0 {
-		return same[0]
+	same := r.byID[id]
+	if len(same) == 0 {
+		return nil
 	}
-	return nil
+	if first := same[0]; first.Placeholder {
+		for _, d := range same[1:] {
+			if !d.Placeholder && d.PublicKey == first.PublicKey {
+				return d
+			}
+		}
+	}
+	return same[0]
 }
 
 // place puts the Device of a namespace into, or takes it out of, the members of

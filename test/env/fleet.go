@@ -123,7 +123,10 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 		Name: "the operator", Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", "operator.log"),
 		Args: []string{
 			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.operatorSeed(),
-			"--health-addr", f.operatorHealth, "--metrics-addr", "0", "--enable-leader-election=true",
+			"--health-addr", f.operatorHealth, "--metrics-addr", "0",
+			// Short, so that an operator that was killed is followed by its next self soon.
+			"--enable-leader-election=true", "--leader-election-lease-duration=4s",
+			"--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
 		},
 		Env: []string{"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace},
 	}
