@@ -3,8 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/fluxcd/pkg/runtime/client"
+	"github.com/fluxcd/pkg/runtime/controller"
 	"github.com/fluxcd/pkg/runtime/logger"
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -20,7 +22,7 @@ func runCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Run the operator",
-		Long:  "Runs the operator with the cluster of the pod it runs in, or of KUBECONFIG, until it is told to stop.",
+		Long:  "Runs the operator with the cluster of the pod it runs in, or of KUBECONFIG, until it is told to stop. RUNTIME_NAMESPACE is the namespace of its Lease.",
 		Args:  cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if o.Bus.URL == "" {
@@ -33,6 +35,7 @@ func runCommand() *cobra.Command {
 				return fmt.Errorf("no cluster to run with: %w", err)
 			}
 			config.QPS, config.Burst, config.UserAgent = api.QPS, api.Burst, "fleet-operator/"+version.Version
+			o.Namespace = os.Getenv(controller.EnvRuntimeNamespace)
 			l.Info("starting", "version", version.Version)
 			return operator.Run(ctrl.SetupSignalHandler(), config, l, o)
 		},

@@ -142,7 +142,8 @@ func compare(a, b *v1alpha1.DeploymentStatus) change {
 			return urgent
 		}
 	}
-	if a.ObservedGeneration != b.ObservedGeneration || a.UpdateRevision != b.UpdateRevision || a.LastHandledReconcileAt != b.LastHandledReconcileAt {
+	if a.ObservedGeneration != b.ObservedGeneration || a.UpdateRevision != b.UpdateRevision || a.LastHandledReconcileAt != b.LastHandledReconcileAt ||
+		!apiequality.Semantic.DeepEqual(a.Source, b.Source) {
 		return urgent
 	}
 	return later

@@ -37,7 +37,7 @@ type Delivery struct {
 // Deliver changes the version of hello to an image that the registry has, pushes,
 // and follows the change until every device serves it and the Deployment says so.
 func (f *Fleet) Deliver(ctx context.Context, from, to string) (*Delivery, error) {
-	if err := f.Repository.Edit(Overlay+"/kustomization.yaml", from, to); err != nil {
+	if err := f.Repository.Edit(Overlay+"/kustomization.yaml", "newTag: "+from, "newTag: "+to); err != nil {
 		return nil, err
 	}
 	return f.follow(ctx, to, func() (string, error) {
