@@ -138,15 +138,15 @@ func tail(path string, lines int) string {
 	return "  " + strings.Join(all, "\n  ")
 }
 
-// run runs a command to its end and returns what it printed on stdout; an error
-// carries what it printed on stderr.
+// run runs a command to its end and returns what it printed on stdout, also with
+// an error, which carries what it printed on stderr.
 func run(ctx context.Context, dir, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w\n%s", path, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+		return stdout.String(), fmt.Errorf("%s %s: %w\n%s", path, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
 }
