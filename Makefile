@@ -14,17 +14,30 @@ export FLEET_CACHE
 
 ##@ Start here
 
+.PHONY: demo
+demo: deps build ## Bring up a whole fleet, roll out changes with git push; KEEP=1 leaves it running
+	$(BIN)/demo up --bin $(BIN) --manifests manifests $(if $(KEEP),--keep)
+
+.PHONY: demo-down
+demo-down: ## Remove every trace of the demo
+	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo "nothing was built, so nothing runs"; fi
+
 .PHONY: test
-test: deps build lint verify test-unit test-controlplane ## Run every test; sets up all that it needs
+test: deps build lint verify test-unit test-controlplane test-e2e ## Run every test; sets up all that it needs
 
 ##@ Build
 
 .PHONY: build
-build: build-test ## Build every binary into bin/
+build: build-product build-test ## Build every binary into bin/
+
+.PHONY: build-product
+build-product: ## Build fleet-operator, fleet-agent and kubectl-fleet
+	$(GO_BUILD) -o $(BIN)/ ./cmd/...
+	install -m 0755 cmd/kubectl-fleet/kubectl_complete-fleet $(BIN)/
 
 .PHONY: build-test
-build-test: ## Build the workload and the control plane that tests run on
-	$(GO_BUILD) -o $(BIN)/ ./test/hello
+build-test: ## Build the demo, its workload and the control plane that tests run on
+	$(GO_BUILD) -o $(BIN)/ ./test/hello ./test/demo
 	cd test/controlplane && CGO_ENABLED=0 go build -trimpath -o $(BIN)/controlplane .
 	$(BIN)/controlplane build
 
@@ -36,7 +49,11 @@ deps: ## Install the Debian packages that demo and tests need
 
 .PHONY: test-unit
 test-unit: ## Unit tests, and the kinds against a real kube-apiserver
-	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m ./...
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -v /test/e2e$$)
+
+.PHONY: test-e2e
+test-e2e: ## From a Git push to containers, with everything on the way killed in between
+	go test -count=1 -timeout 20m -v ./test/e2e
 
 .PHONY: test-controlplane
 test-controlplane: ## Tests of the test control plane itself
@@ -57,6 +74,7 @@ fmt: ## Format the Go code
 .PHONY: generate
 generate: ## Make every generated file anew
 	go tool controller-gen object crd paths=./api/... output:crd:dir=manifests/crd
+	go tool controller-gen rbac:roleName=fleet-operator paths=./operator/... output:rbac:dir=manifests/rbac
 
 .PHONY: verify
 verify: ## Fail when a generated file is stale
