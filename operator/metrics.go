@@ -4,14 +4,13 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
-	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/nationtech/fleet/operator/desired"
 	"github.com/nationtech/fleet/operator/fleetview"
 )
 
 // newMetrics registers the counts of the whole fleet; docs/metrics.md lists them.
-func newMetrics(view *fleetview.View, store *desired.Store) error {
+func newMetrics(registry prometheus.Registerer, view *fleetview.View, store *desired.Store) error {
 	gauge := func(name, help string, labels prometheus.Labels, value func(fleetview.Totals) int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help, ConstLabels: labels},
 			func() float64 { return float64(value(view.Totals())) })
@@ -34,7 +33,7 @@ func newMetrics(view *fleetview.View, store *desired.Store) error {
 		counter("fleet_desired_state_writes_total", writes, prometheus.Labels{"operation": "put"}, func() uint64 { puts, _ := store.Writes(); return puts }),
 		counter("fleet_desired_state_writes_total", writes, prometheus.Labels{"operation": "delete"}, func() uint64 { _, deletes := store.Writes(); return deletes }),
 	} {
-		errs = append(errs, ctrlmetrics.Registry.Register(c))
+		errs = append(errs, registry.Register(c))
 	}
 	return errors.Join(errs...)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -28,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -63,11 +65,16 @@ type Options struct {
 	LeaderElection leaderelection.Options
 	// Namespace that the operator runs in and has its Lease in; empty for the pod's.
 	Namespace string
+	// Metrics is where metrics are registered; nil is what MetricsAddr serves.
+	Metrics prometheus.Registerer
 }
 
 // Run runs an operator against the cluster until the context ends. It returns an
 // error when it can't go on, and is to be started again then.
 func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) error {
+	if o.Metrics == nil {
+		o.Metrics = ctrlmetrics.Registry
+	}
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, kustomizev1.AddToScheme} {
 		if err := add(scheme); err != nil {
@@ -157,7 +164,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	}
 	if err := (&deployment.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Gate: inView, Roster: devices, View: view, Store: store,
-		Recorder: recorder, Clock: clock.RealClock{}, Flux: flux,
+		Recorder: recorder, Clock: clock.RealClock{}, Flux: flux, Metrics: o.Metrics,
 	}).SetupWithManager(ctx, mgr, options(4)); err != nil {
 		return err
 	}
@@ -167,7 +174,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	}).SetupWithManager(mgr, options(8)); err != nil {
 		return err
 	}
-	if err := newMetrics(view, store); err != nil {
+	if err := newMetrics(o.Metrics, view, store); err != nil {
 		return err
 	}
 	return mgr.Start(ctx)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
@@ -24,6 +25,7 @@ import (
 	"github.com/nationtech/fleet/operator/desired"
 	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/ownwrite"
 	"github.com/nationtech/fleet/operator/pace"
 	"github.com/nationtech/fleet/operator/record"
 	"github.com/nationtech/fleet/operator/resolve"
@@ -60,10 +62,13 @@ type Reconciler struct {
 	Clock     clock.PassiveClock
 	// Flux tells that the cluster has Kustomizations.
 	Flux bool
+	// Metrics is where the counts of devices are registered.
+	Metrics prometheus.Registerer
 
 	pace      *pace.Pacer[types.NamespacedName]
 	templates templates
 	metrics   *metrics
+	writes    ownwrite.Writes
 }
 
 // Reconcile brings one Deployment a step further.
@@ -78,7 +83,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 		}
 		return r.gone(ctx, request.NamespacedName)
 	}
-	patcher := patch.NewSerialPatcher(obj, r.Client)
+	if behind, err := r.writes.Behind(obj); behind || err != nil {
+		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
+	}
+	patcher := patch.NewSerialPatcher(obj, r.writes.Client(r.Client))
 	if obj.DeletionTimestamp != nil {
 		return r.finalize(ctx, obj, patcher)
 	}
@@ -105,7 +113,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 		return sooner(result, wait), nil
 	}
 	r.announce(obj, before)
-	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner), patch.WithStatusObservedGeneration{},
+	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner),
 		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}})
 	return result, client.IgnoreNotFound(err)
 }
@@ -320,6 +328,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.pace.Forget(key)
 	r.templates.forget(key)
 	r.metrics.forget(key)
+	r.writes.Forget(key)
 }
 
 // sooner makes a result come back after at most wait.

@@ -51,13 +51,13 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Deployment, update *update, l looke
 	case v1alpha1.WavePaused:
 		conditions.Delete(obj, v1alpha1.ConditionStalled)
 		conditions.MarkReconciling(obj, v1alpha1.ReasonPaused, "spec.paused holds the rollout")
-		conditions.MarkUnknown(obj, v1alpha1.ConditionReady, v1alpha1.ReasonPaused, "Paused: %s", summary)
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonPaused, "Paused: %s", summary)
 	case v1alpha1.WaveStalled:
 		markStalled(obj, out.Reason, "%s", summary+worst(s.Failures))
 	default:
 		conditions.Delete(obj, v1alpha1.ConditionStalled)
 		conditions.MarkReconciling(obj, v1alpha1.ReasonProgressing, "The rollout goes on")
-		conditions.MarkUnknown(obj, v1alpha1.ConditionReady, v1alpha1.ReasonProgressing, "%s", summary+worst(s.Failures))
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonProgressing, "%s", summary+worst(s.Failures))
 	}
 }
 

@@ -131,16 +131,14 @@ func (r *Reconciler) update(ctx context.Context, obj *v1alpha1.Deployment) (*upd
 
 // revision makes the ControllerRevision, or the newest of one that is there.
 func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, name string, content resolve.Content) (since time.Time, err error) {
-	all, err := r.revisions(ctx, obj)
+	mine, newest, err := r.find(ctx, r.Client, obj, name)
 	if err != nil {
 		return time.Time{}, err
 	}
-	newest := int64(0)
-	var mine *appsv1.ControllerRevision
-	for i := range all {
-		newest = max(newest, all[i].Revision)
-		if all[i].Name == name {
-			mine = &all[i]
+	if mine == nil || mine.Revision != newest {
+		// The cache may be behind, and two revisions would get one number.
+		if mine, newest, err = r.find(ctx, r.APIReader, obj, name); err != nil {
+			return time.Time{}, err
 		}
 	}
 	now := r.Clock.Now().UTC()
@@ -167,8 +165,7 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 		}
 		err = r.Create(ctx, revision)
 		if apierrors.IsAlreadyExists(err) {
-			// The cache is behind, or it is of a Deployment of this name that was
-			// deleted, and about to go.
+			// It is of a Deployment of this name that was deleted, and about to go.
 			return time.Time{}, fmt.Errorf("revision %s is there already: %w", name, err)
 		}
 		return now, err
@@ -195,10 +192,23 @@ func annotations(since time.Time, commit string) map[string]string {
 	return out
 }
 
+// find returns the revision of a Deployment with a name, nil when there is none,
+// and the highest number of all.
+func (r *Reconciler) find(ctx context.Context, from client.Reader, obj *v1alpha1.Deployment, name string) (mine *appsv1.ControllerRevision, newest int64, err error) {
+	all, err := r.revisions(ctx, from, obj)
+	for i := range all {
+		newest = max(newest, all[i].Revision)
+		if all[i].Name == name {
+			mine = &all[i]
+		}
+	}
+	return mine, newest, err
+}
+
 // revisions lists the ControllerRevisions of a Deployment.
-func (r *Reconciler) revisions(ctx context.Context, obj *v1alpha1.Deployment) ([]appsv1.ControllerRevision, error) {
+func (r *Reconciler) revisions(ctx context.Context, from client.Reader, obj *v1alpha1.Deployment) ([]appsv1.ControllerRevision, error) {
 	list := &appsv1.ControllerRevisionList{}
-	if err := r.List(ctx, list, client.InNamespace(obj.Namespace), client.MatchingLabels{LabelDeployment: obj.Name}); err != nil {
+	if err := from.List(ctx, list, client.InNamespace(obj.Namespace), client.MatchingLabels{LabelDeployment: obj.Name}); err != nil {
 		return nil, fmt.Errorf("list the revisions of deployment %s/%s: %w", obj.Namespace, obj.Name, err)
 	}
 	return slices.DeleteFunc(list.Items, func(c appsv1.ControllerRevision) bool { return !metav1.IsControlledBy(&c, obj) }), nil
@@ -206,7 +216,7 @@ func (r *Reconciler) revisions(ctx context.Context, obj *v1alpha1.Deployment) ([
 
 // prune removes the oldest revisions above the limit that are not in use.
 func (r *Reconciler) prune(ctx context.Context, obj *v1alpha1.Deployment, update *update) error {
-	all, err := r.revisions(ctx, obj)
+	all, err := r.revisions(ctx, r.Client, obj)
 	if err != nil {
 		return err
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/nationtech/fleet/operator/desired"
 	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/ownwrite"
 	"github.com/nationtech/fleet/operator/pace"
 	"github.com/nationtech/fleet/operator/record"
 	"github.com/nationtech/fleet/operator/roster"
@@ -55,7 +56,8 @@ type Reconciler struct {
 	// Namespace is where a device is registered that no Device stands for.
 	Namespace string
 
-	pace *pace.Pacer[types.NamespacedName]
+	pace   *pace.Pacer[types.NamespacedName]
+	writes ownwrite.Writes
 }
 
 // SetupWithManager has the manager run the Reconciler.
@@ -90,9 +92,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			return ctrl.Result{}, err
 		}
 		r.pace.Forget(request.NamespacedName)
+		r.writes.Forget(request.NamespacedName)
 		return ctrl.Result{}, r.register(ctx, request.NamespacedName)
 	}
-	patcher := patch.NewSerialPatcher(obj, r.Client)
+	if behind, err := r.writes.Behind(obj); behind || err != nil {
+		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
+	}
+	patcher := patch.NewSerialPatcher(obj, r.writes.Client(r.Client))
 	if obj.DeletionTimestamp != nil {
 		return r.finalize(ctx, obj, patcher)
 	}
@@ -119,7 +125,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	r.announce(obj, before)
-	err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner), patch.WithStatusObservedGeneration{},
+	err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner),
 		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined}})
 	return result, client.IgnoreNotFound(err)
 }

@@ -6,26 +6,33 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 )
 
-// What is urgent, because a person or Flux waits for it, may follow the write
-// before it sooner. Neither ever delays a first change.
+// Interval is the time between two writes of an object in the long run. What is
+// urgent, because a person or Flux waits for it, may follow the write before it at
+// once, Burst times in a row. Neither ever delays a first change.
 const (
-	Interval       = time.Second
-	UrgentInterval = 100 * time.Millisecond
+	Interval = time.Second
+	Burst    = 10
 )
 
 // Pacer remembers when objects were written.
 type Pacer[K comparable] struct {
 	clock clock.PassiveClock
 	mu    sync.Mutex
-	last  map[K]time.Time
+	paced map[K]*paced
+}
+
+type paced struct {
+	last    time.Time
+	limiter *rate.Limiter
 }
 
 // New makes a Pacer.
 func New[K comparable](c clock.PassiveClock) *Pacer[K] {
-	return &Pacer[K]{clock: c, last: map[K]time.Time{}}
+	return &Pacer[K]{clock: c, paced: map[K]*paced{}}
 }
 
 // Wait returns how long a write of the object has to wait; 0 lets it go ahead and
@@ -33,17 +40,20 @@ func New[K comparable](c clock.PassiveClock) *Pacer[K] {
 func (p *Pacer[K]) Wait(key K, urgent bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	interval := Interval
-	if urgent {
-		interval = UrgentInterval
-	}
 	now := p.clock.Now()
-	if last, ok := p.last[key]; ok {
-		if wait := last.Add(interval).Sub(now); wait > 0 {
-			return wait
-		}
+	o := p.paced[key]
+	if o == nil {
+		o = &paced{limiter: rate.NewLimiter(rate.Every(Interval), Burst)}
+		p.paced[key] = o
+	} else if wait := o.last.Add(Interval).Sub(now); !urgent && wait > 0 {
+		return wait
 	}
-	p.last[key] = now
+	r := o.limiter.ReserveN(now, 1)
+	if wait := r.DelayFrom(now); wait > 0 {
+		r.CancelAt(now)
+		return wait
+	}
+	o.last = now
 	return 0
 }
 
@@ -51,5 +61,5 @@ func (p *Pacer[K]) Wait(key K, urgent bool) time.Duration {
 func (p *Pacer[K]) Forget(key K) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.last, key)
+	delete(p.paced, key)
 }

@@ -1,0 +1,513 @@
+package operator_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
+	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+
+	"github.com/fluxcd/pkg/runtime/leaderelection"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/manifests"
+	"github.com/nationtech/fleet/operator"
+)
+
+const systemNamespace = "fleet-system"
+
+// pool is how many devices the tests together have; NATS knows them beforehand.
+const pool = 120
+
+// world is a real API server and a real NATS server, which the tests share.
+type world struct {
+	config *rest.Config
+	client client.WithWatch
+	nats   string
+	seeds  string
+	server *server.Server
+	next   int
+	mu     sync.Mutex
+}
+
+var shared *world
+
+func TestMain(m *testing.M) { os.Exit(run(m)) }
+
+func run(m *testing.M) int {
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		fmt.Fprintln(os.Stderr, "KUBEBUILDER_ASSETS is not set: these tests need a real kube-apiserver; run `make test`")
+		return 1
+	}
+	ctrl.SetLogger(logr.Discard())
+	klog.SetLogger(logr.Discard())
+	crds, err := manifests.CRDs()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	api := &envtest.Environment{CRDs: crds}
+	config, err := api.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() {
+		if err := api.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	config.QPS = -1
+	scheme := runtime.NewScheme()
+	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
+	if err := errors.Join(err, clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "fleet-operator-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	shared = &world{config: config, client: c, seeds: dir}
+	if err := errors.Join(
+		shared.startNATS(filepath.Join(dir, "jetstream")),
+		c.Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}),
+	); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer shared.server.Shutdown()
+	return m.Run()
+}
+
+func deviceID(n int) contracts.DeviceID { return contracts.DeviceID(fmt.Sprintf("d%03d", n)) }
+
+// startNATS starts a server that knows an operator and every device of the pool.
+func (w *world) startNATS(store string) error {
+	key := func(name string) (string, error) {
+		pair, err := nkeys.CreateUser()
+		if err != nil {
+			return "", err
+		}
+		seed, err := pair.Seed()
+		if err != nil {
+			return "", err
+		}
+		public, err := pair.PublicKey()
+		if err != nil {
+			return "", err
+		}
+		return public, errors.Join(
+			os.WriteFile(filepath.Join(w.seeds, name), seed, 0o600),
+			os.WriteFile(filepath.Join(w.seeds, name+".pub"), []byte(public), 0o600))
+	}
+	operatorKey, err := key("operator")
+	if err != nil {
+		return err
+	}
+	auth := bus.ServerAuth{OperatorKeys: []string{operatorKey}, Devices: map[contracts.DeviceID]string{}}
+	for n := range pool {
+		if auth.Devices[deviceID(n)], err = key(string(deviceID(n))); err != nil {
+			return err
+		}
+	}
+	text, err := bus.ServerConfig(auth)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(w.seeds, "nats.conf")
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		return err
+	}
+	o, err := server.ProcessConfigFile(path)
+	if err != nil {
+		return err
+	}
+	o.Host, o.Port, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", -1, store, true, true
+	if w.server, err = server.NewServer(o); err != nil {
+		return err
+	}
+	w.server.Start()
+	if !w.server.ReadyForConnections(10 * time.Second) {
+		return errors.New("nats-server is not ready after 10 s")
+	}
+	w.nats = fmt.Sprintf("nats://127.0.0.1:%d", w.server.Addr().(*net.TCPAddr).Port)
+	return nil
+}
+
+func (w *world) connect(t *testing.T, user string) *nats.Conn {
+	t.Helper()
+	o := bus.Options{URL: w.nats, SeedFile: filepath.Join(w.seeds, user), Name: user, Logger: slog.New(slog.DiscardHandler)}
+	if user != "operator" {
+		o.InboxPrefix = bus.InboxPrefix(contracts.DeviceID(user))
+	}
+	nc, err := bus.Connect(o)
+	must(t, err)
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// fleet is one test's own namespace and devices, and the operator.
+type fleet struct {
+	*testing.T
+	*world
+	namespace string
+	js        jetstream.JetStream
+	stop      func()
+}
+
+// newFleet starts an operator that runs until the test ends.
+func newFleet(t *testing.T) *fleet {
+	t.Helper()
+	f := &fleet{T: t, world: shared}
+	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "fleet-"}}
+	must(t, f.client.Create(t.Context(), n))
+	f.namespace = n.Name
+	js, err := bus.JetStream(f.connect(t, "operator"))
+	must(t, err)
+	f.js = js
+	f.stop = f.startOperator()
+	t.Cleanup(func() { f.stop() })
+	return f
+}
+
+// startOperator starts an operator and returns what stops it.
+func (f *fleet) startOperator() func() {
+	f.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- operator.Run(ctx, rest.CopyConfig(f.config), logr.Discard(), operator.Options{
+			Bus:             bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
+			DeviceNamespace: systemNamespace, Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
+			Metrics: prometheus.NewRegistry(),
+			LeaderElection: leaderelection.Options{
+				Enable: true, ReleaseOnCancel: true,
+				LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond,
+			},
+		})
+	}()
+	return sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil && !strings.Contains(err.Error(), "leader election lost") {
+			f.Errorf("the operator ended: %v", err)
+		}
+	})
+}
+
+// simulated is a device that speaks to NATS as an agent does and has no driver.
+type simulated struct {
+	f         *fleet
+	id        contracts.DeviceID
+	publisher *bus.Publisher
+	cancel    context.CancelFunc
+	done      chan struct{}
+
+	mu sync.Mutex
+	// answer makes a report of what the device is told; nil reports nothing.
+	answer func(contracts.DesiredState) *contracts.DeploymentState
+	told   map[contracts.DeploymentName]bus.Desired
+	seq    uint64
+}
+
+func running(d contracts.DesiredState) *contracts.DeploymentState {
+	return &contracts.DeploymentState{Phase: contracts.PhaseRunning}
+}
+
+func failing(reason string) func(contracts.DesiredState) *contracts.DeploymentState {
+	return func(contracts.DesiredState) *contracts.DeploymentState {
+		return &contracts.DeploymentState{Phase: contracts.PhaseFailed, Reason: reason, Message: "it does not work"}
+	}
+}
+
+func silent(contracts.DesiredState) *contracts.DeploymentState { return nil }
+
+// newID takes a device out of the pool.
+func (f *fleet) newID() contracts.DeviceID {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.next == pool {
+		f.Fatalf("the pool of %d devices is used up", pool)
+	}
+	f.next++
+	return deviceID(f.next - 1)
+}
+
+func (f *fleet) publicKey(id contracts.DeviceID) string {
+	f.Helper()
+	key, err := os.ReadFile(filepath.Join(f.seeds, string(id)+".pub"))
+	must(f.T, err)
+	return string(key)
+}
+
+// device makes an approved Device with the label run=yes, and connects it.
+func (f *fleet) device(answer func(contracts.DesiredState) *contracts.DeploymentState) *simulated {
+	f.Helper()
+	id := f.newID()
+	f.approve(id)
+	return f.online(id, answer)
+}
+
+func (f *fleet) approve(id contracts.DeviceID) {
+	f.Helper()
+	d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: string(id), Labels: map[string]string{"run": "yes"}}}
+	d.Spec.Approved, d.Spec.PublicKey = true, f.publicKey(id)
+	must(f.T, f.client.Create(f.Context(), d))
+}
+
+// online connects a device, which sends its information and a heartbeat a second.
+func (f *fleet) online(id contracts.DeviceID, answer func(contracts.DesiredState) *contracts.DeploymentState) *simulated {
+	f.Helper()
+	ctx, cancel := context.WithCancel(f.Context())
+	nc := f.connect(f.T, string(id))
+	publisher, err := bus.NewPublisher(nc, id)
+	must(f.T, err)
+	d := &simulated{f: f, id: id, publisher: publisher, cancel: cancel, done: make(chan struct{}), answer: answer}
+	eventually(f.T, func() string {
+		if err := publisher.Info(ctx, contracts.DeviceInfo{Device: id, Hostname: "host-" + string(id), PublicKey: f.publicKey(id), AgentVersion: "test"}); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	mirror := bus.NewMirror(nc, id, bus.MirrorOptions{Logger: slog.New(slog.DiscardHandler), OnChange: d.adopt})
+	var parts sync.WaitGroup
+	parts.Go(func() { _ = mirror.Run(ctx) })
+	parts.Go(func() { d.beat(ctx) })
+	go func() { parts.Wait(); close(d.done) }()
+	f.Cleanup(d.offline)
+	return d
+}
+
+func (d *simulated) beat(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for n := uint64(1); ; n++ {
+		_ = d.publisher.Heartbeat(contracts.HeartbeatPayload{Seq: n, Time: time.Now().UnixMilli(), Interval: 1})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// offline ends the device.
+func (d *simulated) offline() {
+	d.cancel()
+	<-d.done
+}
+
+// adopt answers for what is new.
+func (d *simulated) adopt(view map[contracts.DeploymentName]bus.Desired) {
+	d.mu.Lock()
+	before := d.told
+	d.told = maps.Clone(view)
+	d.mu.Unlock()
+	for name, now := range view {
+		if was, ok := before[name]; !ok || was.Digest != now.Digest || was.Revision != now.Revision {
+			d.report(now.DesiredState)
+		}
+	}
+}
+
+// report sends what answer says of something.
+func (d *simulated) report(now contracts.DesiredState) {
+	d.mu.Lock()
+	state := d.answer(now)
+	if state != nil {
+		d.seq++
+		state.Deployment, state.Revision, state.Digest, state.Seq, state.Time = now.Deployment, now.Revision, now.Digest, d.seq, time.Now().UTC()
+	}
+	d.mu.Unlock()
+	if state == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := d.publisher.State(ctx, *state); err != nil {
+		d.f.Logf("report of %s: %v", d.id, err)
+	}
+}
+
+// behave changes what the device answers, and has it answer again.
+func (d *simulated) behave(answer func(contracts.DesiredState) *contracts.DeploymentState) {
+	d.mu.Lock()
+	d.answer = answer
+	told := maps.Clone(d.told)
+	d.mu.Unlock()
+	for _, now := range told {
+		d.report(now.DesiredState)
+	}
+}
+
+// revision is what the device was told for a Deployment; empty for nothing.
+func (d *simulated) revision(name string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told[contracts.DeploymentName(name)].Revision
+}
+
+// deploy makes a Deployment for the devices with run=yes.
+func (f *fleet) deploy(name string, change func(*v1alpha1.Deployment)) *v1alpha1.Deployment {
+	f.Helper()
+	d := &v1alpha1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: name},
+		Spec: v1alpha1.DeploymentSpec{
+			TargetSelector: metav1.LabelSelector{MatchLabels: map[string]string{"run": "yes"}},
+			Score:          v1alpha1.Score{Podman: &v1alpha1.PodmanScore{Containers: []v1alpha1.Container{{Name: "app", Image: "example.org/app:1"}}}},
+		},
+	}
+	all := intstr.FromString("100%")
+	d.Spec.Rollout.MaxUnavailable = &all
+	if change != nil {
+		change(d)
+	}
+	must(f.T, f.client.Create(f.Context(), d))
+	return d
+}
+
+// edit changes a Deployment.
+func (f *fleet) edit(name string, change func(*v1alpha1.Deployment)) {
+	f.Helper()
+	d := f.get(name)
+	patch := client.MergeFrom(d.DeepCopy())
+	change(d)
+	must(f.T, f.client.Patch(f.Context(), d, patch))
+}
+
+func image(tag string) func(*v1alpha1.Deployment) {
+	return func(d *v1alpha1.Deployment) { d.Spec.Score.Podman.Containers[0].Image = "example.org/app:" + tag }
+}
+
+func (f *fleet) get(name string) *v1alpha1.Deployment {
+	f.Helper()
+	d := &v1alpha1.Deployment{}
+	must(f.T, f.client.Get(f.Context(), client.ObjectKey{Namespace: f.namespace, Name: name}, d))
+	return d
+}
+
+// until waits until a Deployment's status answers its spec and is as wanted.
+func (f *fleet) until(name, what string, wanted func(*v1alpha1.Deployment) bool) *v1alpha1.Deployment {
+	f.Helper()
+	var last *v1alpha1.Deployment
+	eventually(f.T, func() string {
+		last = f.get(name)
+		if last.Status.ObservedGeneration == last.Generation && wanted(last) {
+			return ""
+		}
+		return fmt.Sprintf("%s is not %s: generation %d, status %+v", name, what, last.Generation, last.Status)
+	})
+	return last
+}
+
+// complete waits until every device of a Deployment runs its revision.
+func (f *fleet) complete(name string, devices int32) *v1alpha1.Deployment {
+	f.Helper()
+	return f.until(name, "complete", func(d *v1alpha1.Deployment) bool {
+		a := d.Status.Aggregate
+		return a != nil && a.Matched == devices && a.Succeeded == devices && meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady)
+	})
+}
+
+func reason(conditions []metav1.Condition, kind string) string {
+	if c := meta.FindStatusCondition(conditions, kind); c != nil {
+		return string(c.Status) + " " + c.Reason
+	}
+	return ""
+}
+
+// keys are the keys of desired state that exist, with their values.
+func (f *fleet) keys() map[string]string {
+	f.Helper()
+	stream, err := f.js.Stream(f.Context(), contracts.BucketDesiredState.Stream())
+	must(f.T, err)
+	info, err := stream.Info(f.Context(), jetstream.WithSubjectFilter(">"))
+	must(f.T, err)
+	out := map[string]string{}
+	for subject := range info.State.Subjects {
+		m, err := stream.GetLastMsgForSubject(f.Context(), subject)
+		must(f.T, err)
+		if m.Header.Get("KV-Operation") == "" {
+			key, _ := contracts.BucketDesiredState.KeyOf(subject)
+			out[key] = string(m.Data)
+		}
+	}
+	return out
+}
+
+// sequence is the last of the stream of desired state: it grows with each write.
+func (f *fleet) sequence() uint64 {
+	f.Helper()
+	stream, err := f.js.Stream(f.Context(), contracts.BucketDesiredState.Stream())
+	must(f.T, err)
+	return stream.CachedInfo().State.LastSeq
+}
+
+func (f *fleet) event(namespace, object, reason string) {
+	f.Helper()
+	eventually(f.T, func() string {
+		events := &corev1.EventList{}
+		must(f.T, f.client.List(f.Context(), events, client.InNamespace(namespace)))
+		var seen []string
+		for _, e := range events.Items {
+			if e.InvolvedObject.Name == object && e.Reason == reason {
+				return ""
+			}
+			seen = append(seen, e.InvolvedObject.Name+" "+e.Reason)
+		}
+		return fmt.Sprintf("no event %s of %s, only %v", reason, object, seen)
+	})
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// eventually waits until look returns "", and says what it last returned if it
+// never does.
+func eventually(t testing.TB, look func() string) {
+	t.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		last := look()
+		if last == "" {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("after 30 s: %s", last)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,597 @@
+package operator_test
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/fluxcd/pkg/runtime/conditions/check"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/pace"
+)
+
+// checked holds a Deployment to what kstatus and Flux expect of conditions.
+func checked(t *testing.T, f *fleet, d *v1alpha1.Deployment) {
+	t.Helper()
+	fail, warn := check.NewChecker(f.client, &check.Conditions{NegativePolarity: []string{"Stalled", "Reconciling"}}).Check(t.Context(), d)
+	if fail != nil {
+		t.Errorf("conditions: %v", fail)
+	}
+	if warn != nil {
+		t.Logf("conditions: %v", warn)
+	}
+}
+
+func TestADeploymentReachesItsDevicesAndSaysSo(t *testing.T) {
+	f := newFleet(t)
+	devices := []*simulated{f.device(running), f.device(running), f.device(running)}
+	f.deploy("app", nil)
+	d := f.complete("app", 3)
+	checked(t, f, d)
+	if d.Status.UpdateRevision == "" || d.Status.CurrentRevision != d.Status.UpdateRevision || d.Status.Progress != "3/3" {
+		t.Errorf("status %+v", d.Status)
+	}
+	for _, device := range devices {
+		if got := device.revision("app"); got != d.Status.UpdateRevision {
+			t.Errorf("device %s was told %q", device.id, got)
+		}
+	}
+	f.event(f.namespace, "app", "RolloutStarted")
+	f.event(f.namespace, "app", v1alpha1.ReasonRolloutComplete)
+
+	f.edit("app", image("2"))
+	after := f.complete("app", 3)
+	if after.Status.UpdateRevision == d.Status.UpdateRevision {
+		t.Error("another image is the same revision")
+	}
+	f.edit("app", image("1"))
+	if again := f.complete("app", 3); again.Status.UpdateRevision != d.Status.UpdateRevision {
+		t.Error("the old image is not the old revision")
+	}
+	revisions := &appsv1.ControllerRevisionList{}
+	must(t, f.client.List(t.Context(), revisions, client.InNamespace(f.namespace)))
+	if len(revisions.Items) != 2 {
+		t.Errorf("%d revisions, want 2", len(revisions.Items))
+	}
+	for _, r := range revisions.Items {
+		if want := int64(2); r.Name == d.Status.UpdateRevision && r.Revision != want+1 || r.Name != d.Status.UpdateRevision && r.Revision != want {
+			t.Errorf("revision %s has number %d", r.Name, r.Revision)
+		}
+		if !metav1.IsControlledBy(&r, d) {
+			t.Errorf("revision %s is not the Deployment's", r.Name)
+		}
+	}
+}
+
+func TestAnEqualSpecIsNeverWrittenAgain(t *testing.T) {
+	f := newFleet(t)
+	f.device(running)
+	f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 2)
+	before := f.sequence()
+	f.edit("app", func(d *v1alpha1.Deployment) { d.Labels = map[string]string{"touched": "yes"} })
+	f.edit("app", func(d *v1alpha1.Deployment) {
+		half := intstr.FromString("50%")
+		d.Spec.Rollout.MaxUnavailable = &half
+	})
+	f.complete("app", 2)
+	f.stop()
+	f.stop = f.startOperator()
+	f.edit("app", func(d *v1alpha1.Deployment) { d.Spec.RevisionHistoryLimit = new(int32(3)) })
+	f.complete("app", 2)
+	if after := f.sequence(); after != before {
+		t.Errorf("desired state was written %d times for nothing", after-before)
+	}
+}
+
+func TestMaxUnavailableBoundsWhatIsBetweenRevisions(t *testing.T) {
+	f := newFleet(t)
+	const devices, budget = 8, 2
+	var mu sync.Mutex
+	waiting, most := map[contracts.DeviceID]bool{}, 0
+	var all []*simulated
+	for range devices {
+		all = append(all, f.device(running))
+	}
+	two := intstr.FromInt32(budget)
+	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &two })
+	f.complete("app", devices)
+	for _, d := range all {
+		d.mu.Lock()
+		d.answer = func(now contracts.DesiredState) *contracts.DeploymentState {
+			mu.Lock()
+			defer mu.Unlock()
+			waiting[d.id] = true
+			most = max(most, len(waiting))
+			return nil
+		}
+		d.mu.Unlock()
+	}
+	f.edit("app", image("2"))
+	for done := 0; done < devices; done++ {
+		var next *simulated
+		eventually(t, func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, d := range all {
+				if waiting[d.id] {
+					next = d
+					return ""
+				}
+			}
+			return fmt.Sprintf("%d devices are done and nobody else is told", done)
+		})
+		mu.Lock()
+		delete(waiting, next.id)
+		mu.Unlock()
+		next.behave(running)
+	}
+	f.complete("app", devices)
+	if most != budget {
+		t.Errorf("%d devices were between revisions at once, the budget is %d", most, budget)
+	}
+}
+
+func TestAnOfflineDeviceHoldsNothingAndIsToldWhenItReturns(t *testing.T) {
+	f := newFleet(t)
+	here, away := f.device(running), f.device(running)
+	one := intstr.FromInt32(1)
+	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &one })
+	f.complete("app", 2)
+	away.offline()
+	f.until("app", "with one offline", func(d *v1alpha1.Deployment) bool { return d.Status.Aggregate.Offline == 1 })
+	device := &v1alpha1.Device{}
+	must(t, f.client.Get(t.Context(), client.ObjectKey{Namespace: f.namespace, Name: string(away.id)}, device))
+	if got := reason(device.Status.Conditions, v1alpha1.ConditionReady); got != "False HeartbeatMissed" {
+		t.Errorf("Ready of the device is %q", got)
+	}
+	f.edit("app", image("2"))
+	d := f.until("app", "ready with one offline", func(d *v1alpha1.Deployment) bool {
+		return reason(d.Status.Conditions, v1alpha1.ConditionReady) == "True RolloutComplete" && d.Status.Aggregate.Succeeded == 1 && d.Status.Aggregate.Offline == 1
+	})
+	checked(t, f, d)
+	if here.revision("app") != d.Status.UpdateRevision {
+		t.Error("the device that is there was not told")
+	}
+	f.online(away.id, running)
+	f.complete("app", 2)
+}
+
+func TestFailingDevicesStallARolloutAndAFixGoesThrough(t *testing.T) {
+	f := newFleet(t)
+	good, bad := f.device(running), f.device(running)
+	one := intstr.FromInt32(1)
+	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &one })
+	f.complete("app", 2)
+	for _, d := range []*simulated{good, bad} {
+		d.mu.Lock()
+		d.answer = failing("ImagePullFailed")
+		d.mu.Unlock()
+	}
+	f.edit("app", image("broken"))
+	d := f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
+		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True DevicesFailed"
+	})
+	checked(t, f, d)
+	if d.Status.Aggregate.Failed != 1 || len(d.Status.Failures) != 1 || d.Status.Failures[0].Reason != "ImagePullFailed" {
+		t.Errorf("status %+v", d.Status)
+	}
+	if got := reason(d.Status.Conditions, v1alpha1.ConditionReconciling); got != "" {
+		t.Errorf("Reconciling is %q beside Stalled", got)
+	}
+	f.event(f.namespace, "app", v1alpha1.ReasonDevicesFailed)
+	for _, d := range []*simulated{good, bad} {
+		d.mu.Lock()
+		d.answer = running
+		d.mu.Unlock()
+	}
+	f.edit("app", image("fixed"))
+	checked(t, f, f.complete("app", 2))
+}
+
+func TestPausedAndSuspendedTellNobodyAnything(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	f.deploy("app", nil)
+	before := f.complete("app", 1)
+	f.edit("app", func(d *v1alpha1.Deployment) { d.Spec.Paused = true; image("2")(d) })
+	checked(t, f, f.until("app", "paused", func(d *v1alpha1.Deployment) bool {
+		return reason(d.Status.Conditions, v1alpha1.ConditionReady) == "False Paused"
+	}))
+	f.edit("app", func(d *v1alpha1.Deployment) { d.Spec.Paused, d.Spec.Suspend = false, true })
+	checked(t, f, f.until("app", "suspended", func(d *v1alpha1.Deployment) bool {
+		return reason(d.Status.Conditions, v1alpha1.ConditionReady) == "False Suspended"
+	}))
+	if got := device.revision("app"); got != before.Status.UpdateRevision {
+		t.Errorf("the device was told %s", got)
+	}
+	f.edit("app", func(d *v1alpha1.Deployment) { d.Spec.Suspend = false })
+	f.complete("app", 1)
+	if device.revision("app") == before.Status.UpdateRevision {
+		t.Error("the device was not told what was held back")
+	}
+}
+
+func TestAConfigMapIsPartOfTheRevision(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	f.deploy("app", func(d *v1alpha1.Deployment) {
+		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "settings"}}}
+	})
+	d := f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
+		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True ReferenceNotFound"
+	})
+	checked(t, f, d)
+	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "settings"}, Data: map[string]string{"COLOUR": "blue"}}
+	must(t, f.client.Create(t.Context(), settings))
+	first := f.complete("app", 1).Status.UpdateRevision
+	settings.Data["COLOUR"] = "green"
+	must(t, f.client.Update(t.Context(), settings))
+	f.until("app", "at another revision", func(d *v1alpha1.Deployment) bool {
+		return d.Status.UpdateRevision != first && d.Status.Aggregate.Succeeded == 1
+	})
+	device.mu.Lock()
+	defer device.mu.Unlock()
+	if env := device.told["app"].Score.Podman.Containers[0].Env; len(env) != 1 || env[0].Value != "green" {
+		t.Errorf("the device was told %+v", env)
+	}
+}
+
+func TestDeletingADeploymentWithdrawsIt(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	other := f.device(running)
+	f.deploy("app", nil)
+	f.deploy("stays", nil)
+	f.complete("app", 2)
+	f.complete("stays", 2)
+	other.offline()
+	must(t, f.client.Delete(t.Context(), f.get("app")))
+	eventually(t, func() string {
+		err := f.client.Get(t.Context(), client.ObjectKey{Namespace: f.namespace, Name: "app"}, &v1alpha1.Deployment{})
+		if !apierrors.IsNotFound(err) {
+			return fmt.Sprint("still there: ", err)
+		}
+		if device.revision("app") != "" {
+			return "the device is still told"
+		}
+		return ""
+	})
+	keys := f.keys()
+	for _, d := range []*simulated{device, other} {
+		if _, ok := keys[string(d.id)+".app"]; ok {
+			t.Errorf("key of %s is still there", d.id)
+		}
+		if _, ok := keys[string(d.id)+".stays"]; !ok {
+			t.Errorf("the other Deployment of %s is gone too", d.id)
+		}
+	}
+}
+
+func TestWhatIsLeftOfADeploymentThatIsGoneIsWithdrawn(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	f.stop()
+	d := f.get("app")
+	d.Finalizers = nil
+	must(t, f.client.Update(t.Context(), d))
+	must(t, f.client.Delete(t.Context(), d))
+	f.stop = f.startOperator()
+	eventually(t, func() string {
+		if device.revision("app") != "" {
+			return "the device is still told"
+		}
+		return ""
+	})
+}
+
+func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
+	f := newFleet(t)
+	stays, leaves := f.device(running), f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 2)
+	key := client.ObjectKey{Namespace: f.namespace, Name: string(leaves.id)}
+	for _, change := range []struct {
+		name       string
+		away, back func(*v1alpha1.Device)
+	}{
+		{"other labels", func(d *v1alpha1.Device) { d.Labels = nil }, func(d *v1alpha1.Device) { d.Labels = map[string]string{"run": "yes"} }},
+		{"not approved", func(d *v1alpha1.Device) { d.Spec.Approved = false }, func(d *v1alpha1.Device) { d.Spec.Approved = true }},
+	} {
+		edit := func(do func(*v1alpha1.Device)) {
+			d := &v1alpha1.Device{}
+			must(t, f.client.Get(t.Context(), key, d))
+			patch := client.MergeFrom(d.DeepCopy())
+			do(d)
+			must(t, f.client.Patch(t.Context(), d, patch))
+		}
+		edit(change.away)
+		f.complete("app", 1)
+		eventually(t, func() string {
+			if got := leaves.revision("app"); got != "" {
+				return change.name + ": the device is still told " + got
+			}
+			return ""
+		})
+		edit(change.back)
+		f.complete("app", 2)
+	}
+	d := &v1alpha1.Device{}
+	must(t, f.client.Get(t.Context(), key, d))
+	must(t, f.client.Delete(t.Context(), d))
+	f.complete("app", 1)
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), key, d); !apierrors.IsNotFound(err) {
+			return fmt.Sprintf("the Device is still there (%v), finalizers %v", err, d.Finalizers)
+		}
+		for k := range f.keys() {
+			if strings.HasPrefix(k, string(leaves.id)+".") {
+				return "key " + k + " is still there"
+			}
+		}
+		return ""
+	})
+	if stays.revision("app") == "" {
+		t.Error("the other device is told no longer too")
+	}
+}
+
+func TestACordonedDeviceKeepsWhatItHas(t *testing.T) {
+	f := newFleet(t)
+	device, other := f.device(running), f.device(running)
+	f.deploy("app", nil)
+	before := f.complete("app", 2).Status.UpdateRevision
+	cordon := func(v bool) {
+		d := &v1alpha1.Device{}
+		must(t, f.client.Get(t.Context(), client.ObjectKey{Namespace: f.namespace, Name: string(device.id)}, d))
+		patch := client.MergeFrom(d.DeepCopy())
+		d.Spec.Cordoned = v
+		must(t, f.client.Patch(t.Context(), d, patch))
+	}
+	cordon(true)
+	f.edit("app", image("2"))
+	f.until("app", "ready but for the cordoned", func(d *v1alpha1.Deployment) bool {
+		return d.Status.Aggregate.Succeeded == 1 && reason(d.Status.Conditions, v1alpha1.ConditionReady) == "True RolloutComplete"
+	})
+	if device.revision("app") != before || other.revision("app") == before {
+		t.Errorf("told: cordoned %s, other %s, before %s", device.revision("app"), other.revision("app"), before)
+	}
+	cordon(false)
+	f.complete("app", 2)
+}
+
+func TestADeviceThatNobodyKnowsIsRegisteredAndGivesWayToOneFromGit(t *testing.T) {
+	f := newFleet(t)
+	id := f.newID()
+	f.online(id, running)
+	registered := &v1alpha1.Device{}
+	key := client.ObjectKey{Namespace: systemNamespace, Name: string(id)}
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), key, registered); err != nil {
+			return err.Error()
+		}
+		if registered.Status.Info == nil || reason(registered.Status.Conditions, v1alpha1.ConditionReady) != "False NotApproved" {
+			return fmt.Sprintf("status %+v", registered.Status)
+		}
+		return ""
+	})
+	if registered.Spec.Approved || len(registered.Labels) > 0 || registered.Spec.PublicKey != f.publicKey(id) {
+		t.Errorf("registered as %+v with labels %v", registered.Spec, registered.Labels)
+	}
+	f.approve(id)
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), key, registered); !apierrors.IsNotFound(err) {
+			return fmt.Sprint("the registered one is still there: ", err)
+		}
+		return ""
+	})
+	f.complete("app", 1)
+}
+
+func TestASecondDeviceOfAnIDIsRefused(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	elsewhere := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "second-"}}
+	must(t, f.client.Create(t.Context(), elsewhere))
+	// Made in the same second, the namespace that comes first in the alphabet has it.
+	second := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: elsewhere.Name, Name: string(device.id), Labels: map[string]string{"run": "yes"}}}
+	second.Spec.Approved = true
+	must(t, f.client.Create(t.Context(), second))
+	eventually(t, func() string {
+		must(t, f.client.Get(t.Context(), client.ObjectKeyFromObject(second), second))
+		for _, c := range second.Status.Conditions {
+			if c.Type == v1alpha1.ConditionReady && c.Reason == v1alpha1.ReasonDuplicateID && strings.Contains(c.Message, f.namespace+"/"+string(device.id)) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("conditions %+v", second.Status.Conditions)
+	})
+	f.event(elsewhere.Name, string(device.id), v1alpha1.ReasonDuplicateID)
+	if f.complete("app", 1); device.revision("app") == "" {
+		t.Error("the first Device lost its Deployment")
+	}
+	// It gives the ID back without taking anything of the first with it.
+	must(t, f.client.Delete(t.Context(), second))
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), client.ObjectKeyFromObject(second), second); !apierrors.IsNotFound(err) {
+			return fmt.Sprint("still there: ", err)
+		}
+		return ""
+	})
+	f.complete("app", 1)
+}
+
+func TestMalformedValuesAreToldOfAndHurtNobodyElse(t *testing.T) {
+	f := newFleet(t)
+	bad, good := f.device(running), f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 2)
+	for _, key := range []string{"$KV.device-state.state." + string(bad.id) + ".app", "$KV.desired-state." + string(good.id) + ".app"} {
+		_, err := f.js.Publish(t.Context(), key, []byte(`{"v":99}`))
+		must(t, err)
+	}
+	f.event(f.namespace, string(bad.id), "MalformedValue")
+	f.until("app", "naming the unreadable report", func(d *v1alpha1.Deployment) bool {
+		return len(d.Status.Failures) == 1 && d.Status.Failures[0].Reason == "InvalidReport" && d.Status.Failures[0].Device == string(bad.id)
+	})
+	// The operator's own key is written anew; the device reports again when it has
+	// something to say.
+	bad.behave(running)
+	f.complete("app", 2)
+	eventually(t, func() string {
+		if v := f.keys()[string(good.id)+".app"]; !strings.Contains(v, `"revision"`) {
+			return "the key holds " + v
+		}
+		return ""
+	})
+}
+
+func TestAnotherReplicaTakesOver(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	second := f.startOperator()
+	defer second()
+	f.stop()
+	f.edit("app", image("2"))
+	d := f.complete("app", 1)
+	if device.revision("app") != d.Status.UpdateRevision {
+		t.Error("the device was not told")
+	}
+}
+
+func TestARestartInTheMiddleOfARolloutGoesOn(t *testing.T) {
+	f := newFleet(t)
+	var all []*simulated
+	for range 6 {
+		all = append(all, f.device(running))
+	}
+	one := intstr.FromInt32(1)
+	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &one })
+	f.complete("app", 6)
+	for _, d := range all {
+		d.mu.Lock()
+		d.answer = silent
+		d.mu.Unlock()
+	}
+	before := f.sequence()
+	f.edit("app", image("2"))
+	f.until("app", "with one told", func(d *v1alpha1.Deployment) bool { return d.Status.Aggregate.Updated == 1 })
+	f.stop()
+	f.stop = f.startOperator()
+	for _, d := range all {
+		d.behave(running)
+	}
+	f.complete("app", 6)
+	if wrote := f.sequence() - before; wrote != 6 {
+		t.Errorf("%d writes for 6 devices", wrote)
+	}
+}
+
+func TestOldRevisionsArePruned(t *testing.T) {
+	f := newFleet(t)
+	f.device(running)
+	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.RevisionHistoryLimit = new(int32(2)) })
+	f.complete("app", 1)
+	for i := range 5 {
+		f.edit("app", image(fmt.Sprint("v", i)))
+		f.complete("app", 1)
+	}
+	eventually(t, func() string {
+		list := &appsv1.ControllerRevisionList{}
+		must(t, f.client.List(t.Context(), list, client.InNamespace(f.namespace)))
+		var numbers []int64
+		var names []string
+		for _, r := range list.Items {
+			numbers = append(numbers, r.Revision)
+			names = append(names, fmt.Sprint(r.Revision, " ", r.Name))
+		}
+		slices.Sort(numbers)
+		if !slices.Equal(numbers, []int64{4, 5, 6}) {
+			return fmt.Sprintf("revisions %v, want the last three; the present one is %s", names, f.get("app").Status.UpdateRevision)
+		}
+		return ""
+	})
+}
+
+// TestManyReportsAreFewWrites has devices report without end: etcd must not pay
+// for it.
+func TestManyReportsAreFewWrites(t *testing.T) {
+	f := newFleet(t)
+	var all []*simulated
+	for range 20 {
+		all = append(all, f.device(running))
+	}
+	f.deploy("app", nil)
+	f.complete("app", 20)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	defer cancel()
+	w, err := f.client.Watch(ctx, &v1alpha1.DeploymentList{}, client.InNamespace(f.namespace))
+	must(t, err)
+	defer w.Stop()
+	reports := 0
+	for i := 0; ctx.Err() == nil; i++ {
+		d := all[i%len(all)]
+		if i/len(all)%2 == 0 {
+			d.behave(failing("ProbeFailed"))
+		} else {
+			d.behave(running)
+		}
+		reports++
+	}
+	writes := map[string]bool{}
+	for e := range w.ResultChan() {
+		if d, ok := e.Object.(*v1alpha1.Deployment); ok {
+			writes[d.ResourceVersion] = true
+		}
+	}
+	t.Logf("%d reports in 3 s, %d writes of the status", reports, len(writes))
+	// One each second after a burst, see package pace; the patch helper writes
+	// conditions and the rest of a status one after the other.
+	if reports < 300 || len(writes) > 2*(pace.Burst+4) {
+		t.Errorf("%d reports cost %d writes", reports, len(writes))
+	}
+	for _, d := range all {
+		d.behave(running)
+	}
+	f.complete("app", 20)
+}
+
+func TestDevicesDifferWhereTheScoreRefersToThem(t *testing.T) {
+	f := newFleet(t)
+	a, b := f.device(running), f.device(running)
+	f.deploy("app", func(d *v1alpha1.Deployment) {
+		d.Spec.Score.Podman.Containers[0].Env = []v1alpha1.EnvVar{{Name: "ME", ValueFrom: &v1alpha1.EnvVarSource{FieldRef: &v1alpha1.FieldRef{FieldPath: "metadata.name"}}}}
+	})
+	f.complete("app", 2)
+	got := map[contracts.DeviceID]string{}
+	for _, d := range []*simulated{a, b} {
+		d.mu.Lock()
+		got[d.id] = d.told["app"].Score.Podman.Containers[0].Env[0].Value
+		d.mu.Unlock()
+	}
+	if want := map[contracts.DeviceID]string{a.id: string(a.id), b.id: string(b.id)}; !maps.Equal(got, want) {
+		t.Errorf("told %v", got)
+	}
+}
