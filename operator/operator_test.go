@@ -184,7 +184,8 @@ func TestFailingDevicesStallARolloutAndAFixGoesThrough(t *testing.T) {
 	}
 	f.edit("app", image("broken"))
 	d := f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
-		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True DevicesFailed"
+		// Conditions are written before the rest of the status.
+		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True DevicesFailed" && len(d.Status.Failures) > 0
 	})
 	checked(t, f, d)
 	if d.Status.Aggregate.Failed != 1 || len(d.Status.Failures) != 1 || d.Status.Failures[0].Reason != "ImagePullFailed" {
