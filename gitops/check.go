@@ -94,7 +94,7 @@ func unknownFieldHint(object Object, field string) string {
 	case field == "spec.replicas":
 		return "kustomize's replicas writes it into every kind Deployment; a fleet Deployment runs once on each selected device"
 	case field == "spec.selector" || field == "spec.template":
-		return "kustomize's commonLabels, and labels with includeSelectors or includeTemplates, write it into every kind Deployment; use labels without these"
+		return "kustomize's labels with selectors or templates, commonLabels and commonAnnotations write it into every kind Deployment; list components/fleet/tidy.yaml under transformers: in the overlay, which takes it out"
 	case strings.HasPrefix(field, "spec.score.podman."):
 		return "kubectl explain fleetdep." + withoutIndices(field[:strings.LastIndex(field, ".")]) + " lists the fields that there are"
 	}

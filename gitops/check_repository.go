@@ -75,7 +75,7 @@ func staleComponent(tree *Tree) []Finding {
 	if err := addComponent(embedded); err != nil {
 		return nil // it is compiled in; a test reads it
 	}
-	for _, name := range []string{"openapi.json", "names.yaml"} {
+	for _, name := range []string{"openapi.json", "names.yaml", "tidy.yaml"} {
 		file := path.Join(componentFolder, name)
 		have, err := tree.ReadFile(path.Join(tree.Folder, file))
 		if err != nil || bytes.Equal(have, embedded[file]) {

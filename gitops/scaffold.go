@@ -132,7 +132,7 @@ func scaffoldFiles(data scaffoldData) (map[string][]byte, error) {
 }
 
 func addComponent(files map[string][]byte) error {
-	for _, name := range []string{"kustomization.yaml", "openapi.json", "names.yaml"} {
+	for _, name := range []string{"kustomization.yaml", "openapi.json", "names.yaml", "tidy.yaml"} {
 		file := path.Join(componentFolder, name)
 		if err := addFile(files, file, file, scaffoldData{}); err != nil {
 			return err
