@@ -75,6 +75,7 @@ fmt: ## Format the Go code
 generate: ## Make every generated file anew
 	go tool controller-gen object crd paths=./api/... output:crd:dir=manifests/crd
 	go tool controller-gen rbac:roleName=fleet-operator paths=./operator/... output:rbac:dir=manifests/rbac
+	go run ./gitops/internal/schemagen
 
 .PHONY: verify
 verify: ## Fail when a generated file is stale
