@@ -113,6 +113,7 @@ type DeviceStatus struct {
 // +kubebuilder:printcolumn:name="Status",type="string",JSONPath=".status.conditions[?(@.type==\"Ready\")].message"
 // +kubebuilder:printcolumn:name="Running",type="integer",JSONPath=".status.deployments.running"
 // +kubebuilder:printcolumn:name="Failed",type="integer",JSONPath=".status.deployments.failed"
+// +kubebuilder:printcolumn:name="Reason",type="string",JSONPath=".status.conditions[?(@.type==\"Ready\")].reason",priority=1
 // +kubebuilder:printcolumn:name="Approved",type="boolean",JSONPath=".spec.approved",priority=1
 // +kubebuilder:printcolumn:name="Cordoned",type="boolean",JSONPath=".spec.cordoned",priority=1
 // +kubebuilder:printcolumn:name="Last-Heartbeat",type="date",JSONPath=".status.lastHeartbeatTime",priority=1

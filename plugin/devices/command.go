@@ -59,7 +59,7 @@ knows a bound only (<8m), because it is told at most every ten minutes.`,
 	cli.AddAllNamespacesFlag(cmd, &o.all)
 	f.StringVarP(&o.selector, "selector", "l", "", "Only devices with these labels, such as site=montreal,line!=4.")
 	f.StringVar(&o.fieldSelector, "field-selector", "", "Only devices with these fields, such as metadata.name=pi-7.")
-	f.StringSliceVar(&o.health, "health", nil, "Only devices of this health: ready, not-ready, never-seen, not-approved, cordoned. May be several, separated by commas.")
+	f.StringSliceVar(&o.health, "health", nil, "Only devices of this health: ready, not-ready, never-seen, not-approved, duplicate, cordoned. May be several, separated by commas.")
 	f.BoolVarP(&o.watch, "watch", "w", false, "After listing, go on with every change.")
 	f.BoolVar(&o.watchEvents, "output-watch-events", false, "With --watch, say what kind of change it is.")
 	o.print.AddFlags(cmd)

@@ -27,6 +27,8 @@ const (
 	NeverSeen Health = "never-seen"
 	// NotApproved: spec.approved is false, so it is told nothing.
 	NotApproved Health = "not-approved"
+	// Duplicate: an older Device in another namespace has its ID.
+	Duplicate Health = "duplicate"
 )
 
 // Cordoned is what --health takes for devices that are kept from anything new.
@@ -34,8 +36,10 @@ const Cordoned = "cordoned"
 
 // HealthOf decides the health of a device from the few facts that a table of the
 // API server holds too.
-func HealthOf(approved, ready, seen bool) Health {
+func HealthOf(approved, ready, seen bool, reason string) Health {
 	switch {
+	case reason == v1alpha1.ReasonDuplicateID:
+		return Duplicate
 	case !approved:
 		return NotApproved
 	case ready:
@@ -48,7 +52,11 @@ func HealthOf(approved, ready, seen bool) Health {
 
 // Of is the health of a Device.
 func Of(d *v1alpha1.Device) Health {
-	return HealthOf(d.Spec.Approved, apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil)
+	reason := ""
+	if c := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
+		reason = c.Reason
+	}
+	return HealthOf(d.Spec.Approved, apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil, reason)
 }
 
 // Tone is how a health is shown.
@@ -56,7 +64,7 @@ func (h Health) Tone() screen.Tone {
 	switch h {
 	case Ready:
 		return screen.Good
-	case NotReady:
+	case NotReady, Duplicate:
 		return screen.Bad
 	}
 	return screen.Dim
@@ -66,7 +74,7 @@ func (h Health) Tone() screen.Tone {
 type healthFilter []string
 
 func healthValues() []string {
-	return []string{string(Ready), string(NotReady), string(NeverSeen), string(NotApproved), Cordoned}
+	return []string{string(Ready), string(NotReady), string(NeverSeen), string(NotApproved), string(Duplicate), Cordoned}
 }
 
 func (f healthFilter) validate() error {
@@ -103,6 +111,8 @@ func statusWords(d *v1alpha1.Device) string {
 	ready := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
 	var words []string
 	switch {
+	case ready != nil && ready.Reason == v1alpha1.ReasonDuplicateID:
+		words = append(words, v1alpha1.ReasonDuplicateID)
 	case !d.Spec.Approved:
 		words = append(words, v1alpha1.ReasonNotApproved)
 	case ready == nil:

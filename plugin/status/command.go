@@ -2,6 +2,7 @@ package status
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ type options struct {
 	all      bool
 	expand   bool
 	exitCode bool
+	watch    bool
 	output   cli.Output
 }
 
@@ -33,6 +35,9 @@ something is wrong; 3 there is no answer.`,
 		Example: `  # The namespace of the current context
   kubectl fleet status
 
+  # Kept up to date
+  kubectl fleet status --watch
+
   # The whole cluster, for a script
   kubectl fleet status -A --exit-code -o json`,
 		Args: cobra.NoArgs,
@@ -42,12 +47,16 @@ something is wrong; 3 there is no answer.`,
 	}
 	cli.AddAllNamespacesFlag(cmd, &o.all)
 	cmd.Flags().BoolVar(&o.expand, "all", false, "Show every row, also where all are in the same good state.")
+	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "Show it again whenever something changes, until interrupted.")
 	cmd.Flags().BoolVar(&o.exitCode, "exit-code", false, "End with 1 when something is wrong.")
 	o.output.AddFlags(cmd)
 	return cmd
 }
 
 func (o *options) run(ctx context.Context, env *cli.Env) error {
+	if o.watch && o.exitCode {
+		return errors.New("--exit-code cannot be used with --watch, which has no end")
+	}
 	printer, err := o.output.Printer()
 	if err != nil {
 		return err
@@ -55,6 +64,14 @@ func (o *options) run(ctx context.Context, env *cli.Env) error {
 	cluster, err := env.Connect()
 	if err != nil {
 		return err
+	}
+	if o.watch {
+		if printer != nil {
+			return o.follow(ctx, cluster, env, func(r Report) error { return cli.PrintStruct(printer, "Status", r, env.Streams.Out) })
+		}
+		show, done := o.screen(env)
+		defer done()
+		return o.follow(ctx, cluster, env, show)
 	}
 	observed, err := Gather(ctx, cluster, cluster.Scope(o.all), env.Now())
 	if err != nil {

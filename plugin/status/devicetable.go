@@ -92,10 +92,11 @@ const (
 	columnApproved  = "Approved"
 	columnCordoned  = "Cordoned"
 	columnHeartbeat = "Last-Heartbeat"
+	columnReason    = "Reason"
 )
 
 func (c *counter) check() error {
-	for _, name := range []string{columnName, columnReady, columnApproved, columnCordoned, columnHeartbeat} {
+	for _, name := range []string{columnName, columnReady, columnApproved, columnCordoned, columnHeartbeat, columnReason} {
 		if _, ok := c.column[name]; !ok {
 			return fmt.Errorf("the cluster's Device has no column %q: its CustomResourceDefinition is of another version than this plugin", name)
 		}
@@ -141,6 +142,7 @@ func (c *counter) row(cells []cell) error {
 		cells[c.column[columnApproved]].is("true"),
 		cells[c.column[columnReady]].is(`"`+string(metav1.ConditionTrue)+`"`),
 		!heartbeat.is("null"),
+		cells[c.column[columnReason]].text(),
 	) {
 	case devices.Ready:
 		d.Ready++
@@ -151,6 +153,11 @@ func (c *counter) row(cells []cell) error {
 		d.NeverSeen++
 		if len(d.Waiting) < maxNames {
 			d.Waiting = append(d.Waiting, name)
+		}
+	case devices.Duplicate:
+		d.Duplicate++
+		if len(d.Duplicates) < maxNames {
+			d.Duplicates = append(d.Duplicates, name)
 		}
 	case devices.NotApproved:
 		d.NotApproved++

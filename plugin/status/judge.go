@@ -145,6 +145,13 @@ func (r *Report) judgeDevices(scope cli.Scope) {
 			Message: screen.Plural(d.NotReady, "device") + " gone: heartbeats come no more.", Hint: list("not-ready"),
 		})
 	}
+	if d.Duplicate > 0 {
+		r.problem(Problem{
+			Kind: KindDevices, Reason: "DuplicateID",
+			Message: screen.Plural(d.Duplicate, "device") + " refused, an older Device of another namespace has the ID: " + names(d.Duplicates, d.Duplicate),
+			Hint:    list("duplicate") + " -o wide",
+		})
+	}
 	if d.NeverSeen > 0 {
 		r.notice(Problem{
 			Kind: KindDevices, Reason: "NeverSeen",

@@ -81,22 +81,25 @@ type Deployment struct {
 	Behind bool `json:"behind,omitempty"`
 }
 
-// Devices counts devices. Each is in exactly one of ready, notReady, neverSeen
-// and notApproved.
+// Devices counts devices. Each is in exactly one of ready, notReady, neverSeen,
+// notApproved and duplicate.
 type Devices struct {
 	Total       int `json:"total"`
 	Ready       int `json:"ready"`
 	NotReady    int `json:"notReady"`
 	NeverSeen   int `json:"neverSeen"`
 	NotApproved int `json:"notApproved"`
+	Duplicate   int `json:"duplicate"`
 	// Cordoned come on top.
 	Cordoned int `json:"cordoned"`
 	// Gone are the devices that went not ready last, at most maxGone.
 	Gone []Gone `json:"gone,omitempty"`
 	// Waiting are names of devices that were never seen, Unapproved of such that
-	// are not approved; at most maxNames each.
+	// are not approved, Duplicates of such whose ID another has; at most maxNames
+	// each.
 	Waiting    []string `json:"waiting,omitempty"`
 	Unapproved []string `json:"unapproved,omitempty"`
+	Duplicates []string `json:"duplicates,omitempty"`
 }
 
 // How many devices a report names, however many there are.

@@ -322,6 +322,7 @@ func (p *page) devices() {
 	}{
 		{d.Ready, screen.Good, "ready"},
 		{d.NotReady, screen.Bad, "not ready"},
+		{d.Duplicate, screen.Bad, "refused"},
 		{d.NeverSeen, screen.Dim, "never seen"},
 		{d.NotApproved, screen.Warn, "not approved"},
 		{d.Cordoned, screen.Plain, "cordoned"},

@@ -1,0 +1,101 @@
+package status
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/screen"
+)
+
+const (
+	// settle lets the changes of one moment gather, so that they are one reading.
+	settle = 300 * time.Millisecond
+	// reread is how often everything is read although no Deployment has changed:
+	// the devices of a large fleet are counted, not watched.
+	reread = 10 * time.Second
+)
+
+// follow shows the status again whenever a Deployment changes, until the context
+// ends.
+func (o *options) follow(ctx context.Context, cluster *cli.Cluster, env *cli.Env, show func(Report) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	scope := cluster.Scope(o.all)
+	changed := make(chan struct{}, 1)
+	poke := func() error {
+		select {
+		case changed <- struct{}{}:
+		default:
+		}
+		return nil
+	}
+	follower := &cli.Follower{
+		Client: cluster.Client, List: &v1alpha1.DeploymentList{}, Options: client.ListOptions{Namespace: scope.Namespace},
+		Listed:  func([]client.Object) error { return poke() },
+		Changed: func(watch.EventType, client.Object) error { return poke() },
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- follower.Run(ctx) }()
+	for {
+		observed, err := Gather(ctx, cluster, scope, env.Now())
+		if err != nil {
+			return err
+		}
+		if err := show(Judge(observed)); err != nil {
+			return err
+		}
+		if err := o.await(ctx, changed, failed, scope); err != nil {
+			return err
+		}
+	}
+}
+
+// await returns when it is time to read again.
+func (o *options) await(ctx context.Context, changed <-chan struct{}, failed <-chan error, scope cli.Scope) error {
+	again := time.NewTimer(reread)
+	defer again.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case err := <-failed:
+		return fmt.Errorf("watch deployments in %s: %w", scope, err)
+	case <-again.C:
+		return nil
+	case <-changed:
+	}
+	gather := time.NewTimer(settle)
+	defer gather.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-gather.C:
+		return nil
+	}
+}
+
+// screen draws reports in one place on a terminal, and one after the other
+// elsewhere.
+func (o *options) screen(env *cli.Env) (show func(Report) error, done func()) {
+	style := env.Style(env.Streams.Out)
+	file, isFile := env.Streams.Out.(*os.File)
+	if !style.Terminal || !isFile {
+		return func(r Report) error {
+			_, err := fmt.Fprint(env.Streams.Out, Render(style, r, o.expand))
+			return err
+		}, func() {}
+	}
+	live := screen.NewLive(file)
+	return func(r Report) error {
+		return live.Draw(func(width int) string {
+			style.Width = width
+			return Render(style, r, o.expand)
+		})
+	}, live.Close
+}
