@@ -155,6 +155,10 @@ func (s *Store) Records() (map[contracts.DeploymentName]Record, error) {
 func readAll[T any](s *Store, dir string, decode func(contracts.DeploymentName, []byte) (T, error)) (map[contracts.DeploymentName]T, error) {
 	all := map[contracts.DeploymentName]T{}
 	entries, err := os.ReadDir(filepath.Join(s.dir, dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		// Only the identity was made so far; no agent has run.
+		return all, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read state: %w", err)
 	}
