@@ -78,3 +78,22 @@ func TestRetryAfterGrowsToFiveMinutes(t *testing.T) {
 		}
 	}
 }
+
+func TestAnEndedContainerIsLeftAloneForAMoment(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := &Desired{RestartPolicy: "Always", HostNetwork: true, PodName: "p", PodHash: "h",
+		Units: []Unit{{Name: "app", ContainerName: "app", Hash: "x"}}}
+	o := Observed{Pods: []Pod{{ID: "1", Name: "p", Hash: "h", Containers: []Container{
+		{ID: "c", Name: "app", Unit: "app", Hash: "x", State: StateExited, Started: now.Add(-time.Hour), Finished: now}}}}}
+	seen := map[string]time.Time{"c": now}
+	if p := Decide(d, o, Memory{Now: now, Ended: seen}); len(p.Steps) > 0 || !p.Wake.Equal(now.Add(settle)) {
+		t.Errorf("just ended: %+v", p)
+	}
+	if p := Decide(d, o, Memory{Now: now.Add(settle), Ended: seen}); len(p.Steps) != 1 || p.Steps[0].Kind != Start {
+		t.Errorf("a moment later: %+v", p)
+	}
+	// Who stopped it is done with it when podman tells.
+	if p := Decide(d, o, Memory{Now: now, Ended: seen, ByHand: map[string]bool{"c": true}}); len(p.Steps) != 1 {
+		t.Errorf("stopped by hand: %+v", p)
+	}
+}

@@ -65,6 +65,9 @@ type Memory struct {
 	Backoff map[string]Backoff
 	// ByHand are the IDs of containers that someone stopped.
 	ByHand map[string]bool
+	// Ended is when it was first seen, by the runtime's container ID, that a
+	// container had ended.
+	Ended map[string]time.Time
 	// Dead are the IDs of running containers whose liveness or startup probe failed.
 	Dead map[string]bool
 }
@@ -250,6 +253,11 @@ func (p *Plan) startUnit(d *Desired, u Unit, c *Container, m Memory) bool {
 	return false
 }
 
+// settle is how long an ended container is left alone. Somebody may be stopping
+// it: podman tells that only when it is done with it, and fails when the container
+// runs again before.
+const settle = 300 * time.Millisecond
+
 func (p *Plan) restart(d *Desired, u Unit, c Container, m Memory) bool {
 	if m.ByHand[c.ID] {
 		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID, Again: true})
@@ -263,6 +271,9 @@ func (p *Plan) restart(d *Desired, u Unit, c Container, m Memory) bool {
 		return false
 	}
 	at := m.Backoff[c.ID].NotBefore(c)
+	if seen, ok := m.Ended[c.ID]; ok && at.Before(seen.Add(settle)) {
+		at = seen.Add(settle)
+	}
 	if !at.After(m.Now) {
 		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID, Again: true})
 		return false

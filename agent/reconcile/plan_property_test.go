@@ -96,7 +96,7 @@ func (m *model) apply(d *Desired, s Step) error {
 					return fmt.Errorf("%s before the network", s)
 				}
 				c.State, c.Started = StateRunning, m.now
-				if u := d.Find(c.Unit); s.Kind == Start && u.Init {
+				if u := d.Find(c.Unit); s.Kind != Stop && u.Init {
 					c.State, c.ExitCode, c.Finished = StateExited, 0, m.now
 				}
 				return nil

@@ -30,11 +30,13 @@ func (w *Worker) look(ctx context.Context) time.Time {
 		}
 		w.want = want
 	}
+	w.countLate()
 	for range rounds {
 		o, err := w.o.Driver.Observe(ctx, w.name, w.want)
 		if err != nil {
 			return w.failed(ctx, err, reconcile.Observed{})
 		}
+		w.noteEnded(o)
 		plan := reconcile.Decide(w.want, o, w.memory())
 		w.countDrift(plan, o)
 		if len(plan.Steps) == 0 {
@@ -53,10 +55,30 @@ func (w *Worker) look(ctx context.Context) time.Time {
 	return w.failed(ctx, &reconcile.Failure{Reason: reconcile.ReasonCreate, Message: "somebody changes the containers as fast as the agent puts them right"}, reconcile.Observed{})
 }
 
+// noteEnded remembers since when containers have been seen ended.
+func (w *Worker) noteEnded(o reconcile.Observed) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before := w.ended
+	w.ended = map[string]time.Time{}
+	for _, p := range o.Pods {
+		for _, c := range p.Containers {
+			if c.State != reconcile.StateExited {
+				continue
+			}
+			if at, ok := before[c.ID]; ok {
+				w.ended[c.ID] = at
+			} else {
+				w.ended[c.ID] = time.Now()
+			}
+		}
+	}
+}
+
 func (w *Worker) memory() reconcile.Memory {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Dead: map[string]bool{}}
+	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Ended: maps.Clone(w.ended), Dead: map[string]bool{}}
 	for id, p := range w.probers {
 		m.Dead[id] = p.Health().Dead
 	}
@@ -72,6 +94,10 @@ func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed)
 		ctx, done = w.interruptible(ctx)
 		defer done()
 	}
+	if s.Kind == reconcile.Stop || s.Kind == reconcile.Remove {
+		w.note(w.stopped, s.Container)
+		defer w.note(w.stopped, s.Container)
+	}
 	if err := w.o.Driver.Do(ctx, w.want, s); err != nil {
 		return err
 	}
@@ -83,6 +109,7 @@ func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed)
 		w.forgetHand(s.Container)
 		if s.Again {
 			w.restarted(s.Container, o)
+			w.note(w.again, s.Container)
 		}
 	}
 	return nil
@@ -105,6 +132,32 @@ func (w *Worker) announce(s reconcile.Step, o reconcile.Observed) {
 		return // it has failed before; that stands until it succeeds
 	}
 	w.report(a)
+}
+
+// note remembers when something was done to a container.
+func (w *Worker) note(when map[string]time.Time, id string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	when[id] = time.Now()
+}
+
+// countLate counts as put right what was counted as a restart before podman told
+// that somebody had stopped it.
+func (w *Worker) countLate() {
+	w.mu.Lock()
+	late := w.late
+	w.late = map[string]bool{}
+	w.mu.Unlock()
+	for id := range late {
+		if w.record.Restarts[id] == 0 {
+			continue
+		}
+		w.record.Restarts[id]--
+		w.record.Report.Restarts--
+		w.record.Report.Drifts++
+		delete(w.record.Backoff, id)
+		w.log.Warn("somebody has stopped a container; it was started again", "container", id)
+	}
 }
 
 func (w *Worker) forgetHand(id string) {
@@ -222,5 +275,8 @@ func (w *Worker) forget(o reconcile.Observed) {
 	maps.DeleteFunc(w.record.Restarts, func(id string, _ int64) bool { return !there[id] })
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	maps.DeleteFunc(w.byHand, func(id string, _ bool) bool { return !there[id] })
+	gone := func(id string) bool { return !there[id] }
+	maps.DeleteFunc(w.byHand, func(id string, _ bool) bool { return gone(id) })
+	maps.DeleteFunc(w.stopped, func(id string, _ time.Time) bool { return gone(id) })
+	maps.DeleteFunc(w.again, func(id string, _ time.Time) bool { return gone(id) })
 }

@@ -57,6 +57,12 @@ type Worker struct {
 	cancel  context.CancelFunc      // of a pull that is under way
 	byHand  map[string]bool
 	events  map[string]bool // containers that something happened to
+	// When the agent itself last stopped a container, and last started one again;
+	// late are those of which podman told only then that somebody stopped them.
+	stopped, again map[string]time.Time
+	late           map[string]bool
+	// ended is when the agent saw that a container had ended.
+	ended map[string]time.Time
 
 	// What follows belongs to the goroutine of Run.
 	record  store.Record
@@ -76,7 +82,7 @@ type Worker struct {
 func New(n contracts.DeploymentName, r store.Record, o Options) *Worker {
 	r.Report.Deployment = n
 	return &Worker{o: o, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
-		byHand: map[string]bool{}, events: map[string]bool{}, record: r, pulled: map[string]bool{}, probers: map[string]*probing{}}
+		byHand: map[string]bool{}, events: map[string]bool{}, stopped: map[string]time.Time{}, again: map[string]time.Time{}, ended: map[string]time.Time{}, late: map[string]bool{}, record: r, pulled: map[string]bool{}, probers: map[string]*probing{}}
 }
 
 // Set tells what shall run.
@@ -114,11 +120,20 @@ func same(a, b *contracts.DesiredState) bool {
 	return a.Digest == b.Digest && a.Revision == b.Revision && a.DeadlineSeconds == b.DeadlineSeconds
 }
 
-// Event tells that something happened to a container, perhaps by hand.
+// tardy is how long after the end of a container podman may tell who ended it.
+const tardy = 5 * time.Second
+
+// Event tells that something happened to a container, perhaps by hand. Podman
+// tells first that a container has ended and then that somebody stopped it, and
+// says the same of what the agent stops.
 func (w *Worker) Event(container string, byHand bool) {
 	w.mu.Lock()
 	w.events[container] = true
-	if byHand {
+	switch {
+	case !byHand, time.Since(w.stopped[container]) < tardy:
+	case time.Since(w.again[container]) < tardy:
+		w.late[container] = true
+	default:
 		w.byHand[container] = true
 	}
 	w.mu.Unlock()

@@ -248,7 +248,7 @@ func (p *planner) tell() {
 // runsAlready reports whether the device runs the update revision without having
 // been told so, as after the loss of the bucket.
 func (p *planner) runsAlready(d *Device) bool {
-	return d.Phase == contracts.PhaseRunning && d.Reported == Ref{Revision: p.in.Update, Digest: d.Want}
+	return !d.Unreadable && d.Phase == contracts.PhaseRunning && d.Reported == Ref{Revision: p.in.Update, Digest: d.Want}
 }
 
 // judge says how the rollout stands.

@@ -70,6 +70,8 @@ func TestPlan(t *testing.T) {
 			nil, v1alpha1.WaveStalled, v1alpha1.ReasonProgressDeadlineExceeded},
 		{"a cordoned device keeps what it has and holds nothing", []Device{done("a"), with(healthy("b"), func(d *Device) { d.Held = true })}, intstr.FromInt32(1), false, 0,
 			nil, v1alpha1.WaveComplete, ""},
+		{"a device whose report can't be read is not told for free", []Device{moving("a"), with(done("b"), func(d *Device) { d.Told = Ref{}; d.Unreadable = true })}, intstr.FromInt32(1), false, 0,
+			nil, v1alpha1.WaveProgressing, ""},
 		{"a device that runs it already is told for free", []Device{with(done("a"), func(d *Device) { d.Told = r1; d.Reported = r2 }), healthy("b")}, intstr.FromInt32(1), false, 0,
 			[]int{0}, v1alpha1.WaveProgressing, ""},
 	}
