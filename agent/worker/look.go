@@ -37,8 +37,9 @@ func (w *Worker) look(ctx context.Context) time.Time {
 			return w.failed(ctx, err, reconcile.Observed{})
 		}
 		w.noteEnded(o)
-		plan := reconcile.Decide(w.want, o, w.memory())
-		w.countDrift(plan, o)
+		memory := w.memory()
+		plan := reconcile.Decide(w.want, o, memory)
+		w.countDrift(plan, o, memory.ByHand)
 		if len(plan.Steps) == 0 {
 			return w.settled(ctx, o, plan)
 		}
@@ -183,23 +184,19 @@ func (w *Worker) restarted(id string, o reconcile.Observed) {
 }
 
 // countDrift counts what has to be put right in something that has run as it
-// should, once until it does again. What a reboot ended is not counted.
-func (w *Worker) countDrift(p reconcile.Plan, o reconcile.Observed) {
+// should, once until it does again. What a reboot ended is not counted. byHand is
+// what the plan was decided on: podman may have told more since, and the same stop
+// would count as drift and as a restart.
+func (w *Worker) countDrift(p reconcile.Plan, o reconcile.Observed, byHand map[string]bool) {
 	if len(p.Steps) == 0 {
 		return
 	}
-	if w.want == nil || w.drifting || !w.record.Healthy || w.record.BootID != w.o.BootID || !p.Drift(w.byHandNow()) {
+	if w.want == nil || w.drifting || !w.record.Healthy || w.record.BootID != w.o.BootID || !p.Drift(byHand) {
 		return
 	}
 	w.drifting = true
 	w.record.Report.Drifts++
 	w.log.Warn("somebody has changed what runs; it is put right", "steps", fmt.Sprint(p.Steps), "pods", len(o.Pods))
-}
-
-func (w *Worker) byHandNow() map[string]bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return maps.Clone(w.byHand)
 }
 
 // failed reports what stands in the way and returns when to try again.
