@@ -75,7 +75,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	}
 	defer f.wait()
 	mirror := bus.NewMirror(nc, c.Device, bus.MirrorOptions{
-		Logger:   log,
+		Logger: log, Known: f.known,
 		OnChange: func(view map[contracts.DeploymentName]bus.Desired) { f.adopt(ctx, view, driver) },
 	})
 	p := &presence{

@@ -15,7 +15,9 @@ type Desired struct {
 
 // merge puts together what arrives live and what snapshots say. It decides; it
 // does no I/O. A snapshot is how things stood at its sequence; what arrived live
-// with a higher one is newer, whichever came first.
+// with a higher one is newer, whichever came first. Nothing goes because it is
+// missing: a deletion is an entry like any other, and a stream that was lost and
+// made anew lacks everything until the operator has written it again.
 type merge struct {
 	entries map[contracts.DeploymentName]known
 	// highest sequence that was seen, and the one of the last live write.
@@ -31,7 +33,14 @@ type known struct {
 	sequence uint64
 }
 
-func newMerge() *merge { return &merge{entries: map[contracts.DeploymentName]known{}} }
+// newMerge goes on from what the device knew before.
+func newMerge(before map[contracts.DeploymentName]contracts.DesiredState) *merge {
+	m := &merge{entries: map[contracts.DeploymentName]known{}}
+	for name, d := range before {
+		m.entries[name] = known{desired: &d}
+	}
+	return m
+}
 
 // live takes in one write; nil for a deletion. It reports whether the view changed,
 // and whether a snapshot should be taken: a sequence that does not grow is of a
@@ -48,11 +57,13 @@ func (m *merge) live(name contracts.DeploymentName, sequence uint64, desired *co
 	return before.desired != nil || desired != nil, doubtful
 }
 
-// entry is one of a snapshot's; unreadable ones have a nil desired.
+// entry is one of a snapshot's; desired is nil for one that is deleted or can't be
+// read.
 type entry struct {
 	name     contracts.DeploymentName
 	sequence uint64
 	desired  *contracts.DesiredState
+	deleted  bool
 }
 
 // page takes in the page of a snapshot that begins behind after, when asked was
@@ -76,26 +87,18 @@ func (m *merge) page(after contracts.DeploymentName, asked uint64, sequence uint
 		}
 	}
 	m.highest = max(m.highest, sequence)
-	listed := map[contracts.DeploymentName]bool{}
 	for _, e := range entries {
-		listed[e.name] = true
 		m.highest = max(m.highest, e.sequence)
 		before := m.entries[e.name]
 		if before.sequence > sequence && before.sequence >= e.sequence {
 			continue
 		}
 		// What can't be read leaves in place what could be.
-		if e.desired != nil {
-			m.entries[e.name] = known{e.desired, e.sequence}
-			changed = changed || before.desired == nil || e.sequence != before.sequence || e.desired.Digest != before.desired.Digest
+		if e.desired == nil && !e.deleted {
+			continue
 		}
-	}
-	for name, k := range m.entries {
-		covered := name > after && (!more || name <= entries[len(entries)-1].name)
-		if covered && !listed[name] && k.sequence <= sequence {
-			delete(m.entries, name)
-			changed = changed || k.desired != nil
-		}
+		m.entries[e.name] = known{e.desired, e.sequence}
+		changed = changed || (before.desired == nil) != e.deleted || e.sequence != before.sequence
 	}
 	if !more && !m.complete {
 		m.complete, changed = true, true

@@ -17,6 +17,8 @@ type world struct {
 	// flying are republished writes that the device has not seen yet, in order.
 	flying []flight
 	merge  *merge
+	// before is what the device knew when the stream was last made anew.
+	before map[contracts.DeploymentName]string
 }
 
 type flight struct {
@@ -26,11 +28,11 @@ type flight struct {
 
 // TestMergeEndsWithWhatTheStreamHolds plays writes, deletions, losses, snapshots
 // that are taken before and come in after others, pages, and streams made anew.
-// After one more snapshot the device has exactly what the stream holds; and
-// between, it never goes back from a newer value to an older one of one stream.
+// After one more snapshot the device has exactly what the stream holds, and what
+// it knew before of that which the stream has never held; and between, it never goes back from a newer value to an older one of one stream.
 func TestMergeEndsWithWhatTheStreamHolds(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		w := &world{stored: map[contracts.DeploymentName]known{}, merge: newMerge()}
+		w := &world{stored: map[contracts.DeploymentName]known{}, merge: newMerge(nil)}
 		names := []contracts.DeploymentName{"a", "b", "c", "d"}
 		name := rapid.SampledFrom(names)
 		t.Repeat(map[string]func(*rapid.T){
@@ -50,6 +52,10 @@ func TestMergeEndsWithWhatTheStreamHolds(t *testing.T) {
 				})
 			},
 			"make the stream anew": func(*rapid.T) {
+				w.before = map[contracts.DeploymentName]string{}
+				for n, d := range w.merge.view() {
+					w.before[n] = d.Revision
+				}
 				w.sequence, w.stored, w.flying = 0, map[contracts.DeploymentName]known{}, nil
 			},
 			"": func(t *rapid.T) {
@@ -71,7 +77,14 @@ func TestMergeEndsWithWhatTheStreamHolds(t *testing.T) {
 		got := w.merge.view()
 		for _, n := range names {
 			want, ok := w.stored[n]
-			ok = ok && want.desired != nil
+			if !ok {
+				// Not told through this stream: what an earlier one said stays.
+				if have, there := got[n]; there && have.Revision != w.before[n] {
+					t.Fatalf("%s: the stream has nothing, the device %+v, and was told %q before", n, have, w.before[n])
+				}
+				continue
+			}
+			ok = want.desired != nil
 			if have, there := got[n]; there != ok || ok && have.Revision != want.desired.Revision {
 				t.Fatalf("%s: the stream has %v, the device %+v", n, want.desired, have)
 			}
@@ -109,8 +122,8 @@ func (w *world) snapshot(t *rapid.T, size int, meanwhile func()) (again bool) {
 	for {
 		sequence := w.sequence
 		var names []contracts.DeploymentName
-		for n, k := range w.stored {
-			if n > after && k.desired != nil {
+		for n := range w.stored {
+			if n > after {
 				names = append(names, n)
 			}
 		}
@@ -119,7 +132,8 @@ func (w *world) snapshot(t *rapid.T, size int, meanwhile func()) (again bool) {
 		names = names[:min(size, len(names))]
 		var page []entry
 		for _, n := range names {
-			page = append(page, entry{n, w.stored[n].sequence, w.stored[n].desired})
+			k := w.stored[n]
+			page = append(page, entry{n, k.sequence, k.desired, k.desired == nil})
 		}
 		meanwhile()
 		_, anew, err := w.merge.page(after, asked, sequence, page, more)
@@ -137,12 +151,12 @@ func (w *world) snapshot(t *rapid.T, size int, meanwhile func()) (again bool) {
 }
 
 func TestMergeKeepsWhatCouldBeReadWhenTheNewerCannot(t *testing.T) {
-	m := newMerge()
+	m := newMerge(nil)
 	first := &contracts.DesiredState{Revision: "1"}
-	if _, _, err := m.page("", 0, 1, []entry{{"app", 1, first}}, false); err != nil {
+	if _, _, err := m.page("", 0, 1, []entry{{name: "app", sequence: 1, desired: first}}, false); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := m.page("", 1, 2, []entry{{"app", 2, nil}}, false); err != nil {
+	if _, _, err := m.page("", 1, 2, []entry{{name: "app", sequence: 2}}, false); err != nil {
 		t.Fatal(err)
 	}
 	if got := m.view()["app"]; got.Revision != "1" {
@@ -157,11 +171,11 @@ func TestMergeRefusesSnapshotsThatMakeNoSense(t *testing.T) {
 		more    bool
 	}{
 		"more without anything":     {nil, true},
-		"not in order":              {[]entry{{"b", 1, d}, {"a", 2, d}}, false},
-		"twice the same":            {[]entry{{"b", 1, d}, {"b", 2, d}}, false},
-		"from before what it is of": {[]entry{{"a", 1, d}}, false},
+		"not in order":              {[]entry{{"b", 1, d, false}, {"a", 2, d, false}}, false},
+		"twice the same":            {[]entry{{"b", 1, d, false}, {"b", 2, d, false}}, false},
+		"from before what it is of": {[]entry{{"a", 1, d, false}}, false},
 	} {
-		if _, _, err := newMerge().page("a", 0, 9, c.entries, c.more); err == nil {
+		if _, _, err := newMerge(nil).page("a", 0, 9, c.entries, c.more); err == nil {
 			t.Errorf("%s: no error", name)
 		}
 	}

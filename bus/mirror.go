@@ -37,6 +37,8 @@ type MirrorOptions struct {
 	// OnChange is called, one call after the other, with all that the device is
 	// told, whenever that has changed; for the first time when it is complete.
 	OnChange func(map[contracts.DeploymentName]Desired)
+	// Known is what the device was told before, as it has it on disk.
+	Known map[contracts.DeploymentName]contracts.DesiredState
 	// Verify refuses a value that the operator has not made; nil accepts all.
 	Verify func(contracts.DesiredState, []byte) error
 	Logger *slog.Logger
@@ -59,7 +61,7 @@ type Mirror struct {
 // NewMirror makes the Mirror of a device; Run brings it to life.
 func NewMirror(nc *nats.Conn, device contracts.DeviceID, o MirrorOptions) *Mirror {
 	return &Mirror{
-		nc: nc, device: device, options: o, merge: newMerge(),
+		nc: nc, device: device, options: o, merge: newMerge(o.Known),
 		changed: make(chan struct{}, 1), resync: make(chan struct{}, 1),
 	}
 }
@@ -231,11 +233,13 @@ func (m *Mirror) snapshot(ctx context.Context) (again bool, err error) {
 		}
 		entries := make([]entry, 0, len(s.Entries))
 		for _, e := range s.Entries {
-			desired, err := m.decode(e.Deployment, e.Value)
-			if err != nil {
-				m.options.Logger.Error("can't read what this device is told, keeping what it was told before", "deployment", e.Deployment, "error", err)
+			out := entry{name: e.Deployment, sequence: e.Sequence, deleted: e.Deleted}
+			if !e.Deleted {
+				if out.desired, err = m.decode(e.Deployment, e.Value); err != nil {
+					m.options.Logger.Error("can't read what this device is told, keeping what it was told before", "deployment", e.Deployment, "error", err)
+				}
 			}
-			entries = append(entries, entry{e.Deployment, e.Sequence, desired})
+			entries = append(entries, out)
 		}
 		m.mu.Lock()
 		changed, anew, err := m.merge.page(after, asked, s.Sequence, entries, s.More)

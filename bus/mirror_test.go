@@ -52,15 +52,19 @@ type watched struct {
 
 func mirror(t testing.TB, nc *nats.Conn, device contracts.DeviceID, verify func(contracts.DesiredState, []byte) error) *watched {
 	t.Helper()
+	return mirrorOf(t, nc, device, MirrorOptions{Verify: verify})
+}
+
+func mirrorOf(t testing.TB, nc *nats.Conn, device contracts.DeviceID, o MirrorOptions) *watched {
+	t.Helper()
 	w := &watched{}
-	w.Mirror = NewMirror(nc, device, MirrorOptions{
-		Logger: slog.New(slog.DiscardHandler), Verify: verify,
-		OnChange: func(v map[contracts.DeploymentName]Desired) {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.last = v
-		},
-	})
+	o.Logger = slog.New(slog.DiscardHandler)
+	o.OnChange = func(v map[contracts.DeploymentName]Desired) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.last = v
+	}
+	w.Mirror = NewMirror(nc, device, o)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -318,5 +322,24 @@ func TestMirrorFollowsAStreamThatWasMadeAnew(t *testing.T) {
 	stop()
 	serving(t, js)
 	put(t, js, "a", "two", 1)
+	// What the new stream has never held is not gone for that.
+	eventually(t, func() string { return m.shows(map[contracts.DeploymentName]string{"one": "one-5", "two": "two-1"}) })
+	w := NewWriter(js)
+	must(t, w.Delete(t.Context(), "a", "one"))
+	must(t, w.Flush(t.Context()))
+	eventually(t, func() string { return m.shows(map[contracts.DeploymentName]string{"two": "two-1"}) })
+}
+
+func TestMirrorLearnsOfADeletionThatItWasAwayFor(t *testing.T) {
+	s := start(t, "a")
+	js := s.operator()
+	serving(t, js)
+	w := NewWriter(js)
+	must(t, w.Put(t.Context(), "a", "one", told(t, "one", 1)))
+	must(t, w.Delete(t.Context(), "a", "one"))
+	must(t, w.Flush(t.Context()))
+	m := mirrorOf(t, s.connect("a"), "a", MirrorOptions{Known: map[contracts.DeploymentName]contracts.DesiredState{
+		"one": {Deployment: "one", Revision: "one-1"}, "two": {Deployment: "two", Revision: "two-1"},
+	}})
 	eventually(t, func() string { return m.shows(map[contracts.DeploymentName]string{"two": "two-1"}) })
 }

@@ -121,15 +121,18 @@ func takeSnapshot(ctx context.Context, stream jetstream.Stream, device contracts
 		if err != nil {
 			return contracts.Snapshot{}, fmt.Errorf("read what device %s is told of deployment %s: %w", device, name, err)
 		}
+		e := contracts.SnapshotEntry{Deployment: name, Sequence: m.Sequence}
 		if m.Header.Get(headerOperation) != "" {
-			continue
+			e.Deleted, m.Data = true, nil
+		} else {
+			e.Value = value(m.Data)
 		}
 		if len(snapshot.Entries) > 0 && size+len(m.Data) > contracts.MaxDesiredStateSize {
 			snapshot.More = true
 			break
 		}
 		size += len(m.Data) + 128
-		snapshot.Entries = append(snapshot.Entries, contracts.SnapshotEntry{Deployment: name, Sequence: m.Sequence, Value: value(m.Data)})
+		snapshot.Entries = append(snapshot.Entries, e)
 	}
 	return snapshot, nil
 }

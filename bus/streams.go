@@ -78,8 +78,6 @@ func streamConfig(bucket contracts.Bucket, replicas int) jetstream.StreamConfig 
 		c.Description = "What each device is told to run"
 		c.Subjects = []string{bucket.Subject("*.*")}
 		c.MaxMsgSize = contracts.MaxDesiredStateSize + headerRoom
-		// The operator alone can reach this stream, and purges what is gone.
-		c.DenyPurge = false
 		c.RePublish = &jetstream.RePublish{
 			Source:      bucket.Subject("*.*"),
 			Destination: contracts.DesiredStatePrefix + ".{{wildcard(1)}}.{{wildcard(2)}}",

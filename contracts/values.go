@@ -169,7 +169,8 @@ type Snapshot struct {
 	// Sequence of the stream that this snapshot is from: what the device has seen
 	// with a higher one is newer.
 	Sequence uint64 `json:"sequence"`
-	// Entries by deployment; what is not among them is not to run.
+	// Entries by deployment. What is not among them was never told through this
+	// stream: what the device knows of it from before stays.
 	Entries []SnapshotEntry `json:"entries"`
 	// More tells that another page follows, which is asked for with After.
 	More bool `json:"more,omitempty"`
@@ -180,6 +181,8 @@ type SnapshotEntry struct {
 	Deployment DeploymentName `json:"deployment"`
 	// Sequence of the stream at which the key was written.
 	Sequence uint64 `json:"sequence"`
+	// Deleted tells that the deployment is not to run any longer; Value is empty then.
+	Deleted bool `json:"deleted,omitempty"`
 	// Value is a DesiredState as it was stored.
-	Value json.RawMessage `json:"value"`
+	Value json.RawMessage `json:"value,omitempty"`
 }

@@ -9,8 +9,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -237,6 +239,8 @@ type simulated struct {
 	answer func(contracts.DesiredState) *contracts.DeploymentState
 	told   map[contracts.DeploymentName]bus.Desired
 	seq    uint64
+	// watching is shown each new view.
+	watching func(map[contracts.DeploymentName]bus.Desired)
 }
 
 func running(d contracts.DesiredState) *contracts.DeploymentState {
@@ -331,12 +335,21 @@ func (d *simulated) adopt(view map[contracts.DeploymentName]bus.Desired) {
 	d.mu.Lock()
 	before := d.told
 	d.told = maps.Clone(view)
+	if d.watching != nil {
+		d.watching(view)
+	}
 	d.mu.Unlock()
 	for name, now := range view {
 		if was, ok := before[name]; !ok || was.Digest != now.Digest || was.Revision != now.Revision {
 			d.report(now.DesiredState)
 		}
 	}
+}
+
+func (d *simulated) watch(show func(map[contracts.DeploymentName]bus.Desired)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watching = show
 }
 
 // report sends what answer says of something.
@@ -462,6 +475,20 @@ func (f *fleet) keys() map[string]string {
 		}
 	}
 	return out
+}
+
+// writes counts, from now on, what is written for devices.
+func (f *fleet) writes(devices []*simulated) func() int64 {
+	f.Helper()
+	floor := f.sequence()
+	var n atomic.Int64
+	bus.Watch(f.Context(), f.js, contracts.BucketDesiredState, slog.New(slog.DiscardHandler), func(e bus.Entry) {
+		id, _, err := contracts.ParseDesiredStateKey(e.Key)
+		if err == nil && e.Sequence > floor && slices.ContainsFunc(devices, func(d *simulated) bool { return d.id == id }) {
+			n.Add(1)
+		}
+	})
+	return n.Load
 }
 
 // sequence is the last of the stream of desired state: it grows with each write.

@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/pace"
 )
@@ -302,6 +303,42 @@ func TestWhatIsLeftOfADeploymentThatIsGoneIsWithdrawn(t *testing.T) {
 	})
 }
 
+func TestALostBucketTakesNothingFromADevice(t *testing.T) {
+	f := newFleet(t)
+	d := f.device(running)
+	f.deploy("kept", nil)
+	f.deploy("dropped", nil)
+	kept := f.complete("kept", 1)
+	f.complete("dropped", 1)
+	revision := kept.Status.UpdateRevision
+	var missed []string
+	d.watch(func(view map[contracts.DeploymentName]bus.Desired) {
+		if _, ok := view["kept"]; !ok {
+			missed = append(missed, fmt.Sprint(view))
+		}
+	})
+	// The operator is down, the bucket goes, and so does a Deployment.
+	f.stop()
+	must(t, f.js.DeleteStream(t.Context(), contracts.BucketDesiredState.Stream()))
+	dropped := f.get("dropped")
+	dropped.Finalizers = nil
+	must(t, f.client.Update(t.Context(), dropped))
+	must(t, f.client.Delete(t.Context(), dropped))
+	f.stop = f.startOperator()
+	eventually(t, func() string {
+		if got := d.revision("dropped"); got != "" {
+			return "the device still has " + got
+		}
+		if _, ok := f.keys()[string(d.id)+".kept"]; !ok {
+			return "what the device is told is not written again"
+		}
+		return ""
+	})
+	if got := d.revision("kept"); got != revision || len(missed) > 0 {
+		t.Errorf("the device has %q, want %q; it was without it in %v", got, revision, missed)
+	}
+}
+
 func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
 	f := newFleet(t)
 	stays, leaves := f.device(running), f.device(running)
@@ -496,7 +533,7 @@ func TestARestartInTheMiddleOfARolloutGoesOn(t *testing.T) {
 		d.answer = silent
 		d.mu.Unlock()
 	}
-	before := f.sequence()
+	writes := f.writes(all)
 	f.edit("app", image("2"))
 	f.until("app", "with one told", func(d *v1alpha1.Deployment) bool { return d.Status.Aggregate.Updated == 1 })
 	f.stop()
@@ -505,7 +542,7 @@ func TestARestartInTheMiddleOfARolloutGoesOn(t *testing.T) {
 		d.behave(running)
 	}
 	f.complete("app", 6)
-	if wrote := f.sequence() - before; wrote != 6 {
+	if wrote := writes(); wrote != 6 {
 		t.Errorf("%d writes for 6 devices", wrote)
 	}
 }

@@ -225,7 +225,7 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) looked {
 	}
 	if told < r.View.ToldCount(key) {
 		for _, id := range r.View.ToldDevices(key) {
-			if !r.Roster.IsMember(key, id) {
+			if selects, _ := r.Roster.Selects(key, id); !selects {
 				l.strays = append(l.strays, id)
 			}
 		}

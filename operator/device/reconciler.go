@@ -4,6 +4,7 @@ package device
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -39,6 +40,9 @@ const (
 	// get while the device is online, give or take a fifth.
 	heartbeatRefresh = 10 * time.Minute
 	busRetry         = time.Second
+	// undecided is when to look again whether a Deployment that was not reconciled
+	// yet selects a device; everything else that matters brings us back by itself.
+	undecided = 30 * time.Second
 )
 
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;create;patch;delete
@@ -111,10 +115,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 			return ctrl.Result{}, err
 		}
 	}
+	result, err := r.withdraw(ctx, obj)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
 	before := obj.Status.DeepCopy()
 	r.setStatus(obj)
-	result := ctrl.Result{}
-	if obj.Status.LastHeartbeatTime != nil && r.View.Device(contracts.DeviceID(obj.Name)).Online {
+	if result.RequeueAfter == 0 && obj.Status.LastHeartbeatTime != nil && r.View.Device(contracts.DeviceID(obj.Name)).Online {
 		result.RequeueAfter = heartbeatRefresh - rand.N(heartbeatRefresh/5)
 	}
 	changed, urgent := compare(before, &obj.Status)
@@ -125,9 +132,55 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	r.announce(obj, before)
-	err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner),
+	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner),
 		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined}})
 	return result, client.IgnoreNotFound(err)
+}
+
+// withdraw has the device remove what it runs and no Deployment wants, and which it
+// was not told to remove: the bucket that said so was lost. Deployments that exist
+// tell it themselves.
+func (r *Reconciler) withdraw(ctx context.Context, obj *v1alpha1.Device) (ctrl.Result, error) {
+	id := contracts.DeviceID(obj.Name)
+	if owner, ok := r.Roster.Owner(id); !ok || owner.UID != obj.UID {
+		return ctrl.Result{}, nil
+	}
+	var unwanted []contracts.DeploymentName
+	result := ctrl.Result{}
+	for _, name := range r.View.Untold(id) {
+		key := types.NamespacedName{Namespace: obj.Namespace, Name: string(name)}
+		if selects, known := r.Roster.Selects(key, id); known {
+			if !selects {
+				unwanted = append(unwanted, name)
+			}
+			continue
+		}
+		switch err := r.Get(ctx, key, &v1alpha1.Deployment{}); {
+		case apierrors.IsNotFound(err):
+			unwanted = append(unwanted, name)
+		case err != nil:
+			return ctrl.Result{}, err
+		default:
+			// Not reconciled yet, so nobody knows what it selects.
+			result.RequeueAfter = undecided
+		}
+	}
+	if len(unwanted) == 0 {
+		return result, nil
+	}
+	batch, err := r.Store.Begin(ctx)
+	if err == nil {
+		for _, name := range unwanted {
+			err = errors.Join(err, batch.Withdraw(ctx, id, name))
+		}
+		err = errors.Join(err, batch.Commit(ctx))
+	}
+	if err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
+		return ctrl.Result{RequeueAfter: busRetry}, nil
+	}
+	ctrl.LoggerFrom(ctx).Info("the device runs what no Deployment wants, and is told to remove it", "deployments", unwanted)
+	return result, nil
 }
 
 // register makes a Device for a device that has reported and that none stands

@@ -158,6 +158,9 @@ func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	p.report = &r
 	v.changed(d, name, p)
+	if p.untold() {
+		v.devicesChanged.Add(d.id)
+	}
 	return id, err
 }
 

@@ -119,8 +119,27 @@ func (v *View) ToldDeployments() []types.NamespacedName {
 	return slices.Collect(maps.Keys(v.told))
 }
 
-// ToldTo lists the Deployments of a namespace that a device was told, and
-// Reported those that it has reported in whichever namespace.
+// Untold lists the Deployments that a device says it has and that it was, as far as
+// is known, never told of nor told to remove: the stream that said so was lost.
+func (v *View) Untold(id contracts.DeviceID) (names []contracts.DeploymentName) {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	if d, ok := v.devices[id]; ok {
+		for name, p := range d.placements {
+			if p.untold() {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+func (p *placement) untold() bool {
+	return p.told.sequence == 0 && p.report != nil && !p.report.malformed && p.report.phase != contracts.PhaseRemoved
+}
+
+// ToldTo lists the Deployments of a namespace that a device was told.
 func (v *View) ToldTo(id contracts.DeviceID, namespace string) (names []contracts.DeploymentName) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()

@@ -254,16 +254,17 @@ func (r *Roster) Members(key types.NamespacedName) []Member {
 	return dep.sorted
 }
 
-// IsMember reports whether a Deployment selects a device.
-func (r *Roster) IsMember(key types.NamespacedName, id contracts.DeviceID) bool {
+// Selects reports whether a Deployment selects a device; known is false while the
+// roster was not told what it selects.
+func (r *Roster) Selects(key types.NamespacedName, id contracts.DeviceID) (selects, known bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	dep := r.deployments[key.Namespace][key.Name]
 	if dep == nil {
-		return false
+		return false, false
 	}
-	_, ok := dep.members[id]
-	return ok
+	_, selects = dep.members[id]
+	return selects, true
 }
 
 // Owner returns the Device that has an ID; false when there is none.
