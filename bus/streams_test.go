@@ -24,7 +24,7 @@ func TestStreamsHaveNothingThatADeviceCouldTurnAgainstOthers(t *testing.T) {
 		if c.AllowRollup || c.AllowMsgTTL || c.AllowMsgSchedules || c.AllowAtomicPublish || c.AllowMsgCounter || c.AllowDirect {
 			t.Errorf("%s allows more than it should: %+v", bucket, c)
 		}
-		if !c.DenyDelete || c.DenyPurge != (bucket != contracts.BucketDesiredState) {
+		if !c.DenyDelete || !c.DenyPurge {
 			t.Errorf("%s: deny delete %v, deny purge %v", bucket, c.DenyDelete, c.DenyPurge)
 		}
 		if c.MaxMsgsPerSubject != 1 || c.MaxMsgSize <= 0 || c.MaxConsumers <= 0 {
