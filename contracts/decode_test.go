@@ -186,6 +186,22 @@ func TestForeignKeysAreRefused(t *testing.T) {
 	}
 }
 
+func TestAKeyWithABadDeploymentStillNamesItsDevice(t *testing.T) {
+	for _, key := range []string{"a", "a.", "a.B", "a.b.c", "a.-", "a." + strings.Repeat("b", MaxDeploymentName+1)} {
+		if d, n, err := ParseDesiredStateKey(key); d != "a" || n != "" || err == nil {
+			t.Errorf("desired-state key %q gives %q, %q, %v", key, d, n, err)
+		}
+		if d, n, err := ParseDeviceStateKey("state." + key); d != "a" || n != "" || err == nil {
+			t.Errorf("device-state key %q gives %q, %q, %v", "state."+key, d, n, err)
+		}
+	}
+	for _, key := range []string{"", "A.b", "-.b", strings.Repeat("a", 64) + ".b"} {
+		if d, _, err := ParseDeviceStateKey("state." + key); d != "" || err == nil {
+			t.Errorf("device-state key %q gives %q, %v", "state."+key, d, err)
+		}
+	}
+}
+
 func TestDigestTellsScoresApart(t *testing.T) {
 	a, b := someDesiredState().Score, someDesiredState().Score
 	if a.Digest() != b.Digest() {

@@ -98,12 +98,14 @@ func CommandSubject(d DeviceID, verb string) string {
 	return CommandPrefix + "." + string(d) + "." + verb
 }
 
-// ParseDesiredStateKey takes <device>.<deployment> apart.
+// ParseDesiredStateKey takes <device>.<deployment> apart. Where only the deployment
+// is malformed, the device is returned with the error: somebody has to be told.
 func ParseDesiredStateKey(key string) (DeviceID, DeploymentName, error) {
 	return parsePair(BucketDesiredState, key, key)
 }
 
-// ParseDeviceStateKey takes state.<device>.<deployment> apart.
+// ParseDeviceStateKey takes state.<device>.<deployment> apart, and returns the device
+// as ParseDesiredStateKey does.
 func ParseDeviceStateKey(key string) (DeviceID, DeploymentName, error) {
 	rest, ok := strings.CutPrefix(key, "state.")
 	if !ok {
@@ -136,16 +138,16 @@ func parseSingle(b Bucket, key, prefix string) (DeviceID, error) {
 
 func parsePair(b Bucket, key, pair string) (DeviceID, DeploymentName, error) {
 	device, deployment, ok := strings.Cut(pair, ".")
-	if !ok {
-		return "", "", fmt.Errorf("key %q of bucket %s has no deployment", clip(key), b)
-	}
 	id, err := ParseDeviceID(device)
 	if err != nil {
 		return "", "", fmt.Errorf("key %q of bucket %s: %w", clip(key), b, err)
 	}
+	if !ok {
+		return id, "", fmt.Errorf("key %q of bucket %s has no deployment", clip(key), b)
+	}
 	name, err := ParseDeploymentName(deployment)
 	if err != nil {
-		return "", "", fmt.Errorf("key %q of bucket %s: %w", clip(key), b, err)
+		return id, "", fmt.Errorf("key %q of bucket %s: %w", clip(key), b, err)
 	}
 	return id, name, nil
 }

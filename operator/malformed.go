@@ -15,8 +15,8 @@ import (
 	"github.com/nationtech/fleet/operator/roster"
 )
 
-// malformed tells of values on the bus that can't be read: in the log, and as an
-// event of the Device whose they are.
+// malformed tells of keys and values on the bus that can't be read: in the log, and
+// as an event of the Device whose they are.
 type malformed struct {
 	client   client.Client
 	roster   *roster.Roster
@@ -39,5 +39,5 @@ func (m malformed) tell(bad fleetview.Malformed) {
 	if err := m.client.Get(ctx, types.NamespacedName{Namespace: owner.Namespace, Name: string(bad.Device)}, obj); err != nil {
 		return
 	}
-	m.recorder.Warning(obj, nil, "MalformedValue", "Key %s of bucket %s: %s", bad.Key, bad.Bucket, bad.Err)
+	m.recorder.Warning(obj, nil, "MalformedValue", "Key %.100q of bucket %s: %s", bad.Key, bad.Bucket, bad.Err)
 }

@@ -39,21 +39,23 @@ func (v *View) fold(e bus.Entry) *Malformed {
 		return nil
 	}
 	v.totals.MalformedEntries++
+	// Who sends nonsense without end is named once a second; so is, together, what
+	// can't be laid at anybody's door.
+	complained, now := &v.complained, v.clock.Now()
 	if id != "" {
-		// A device that sends nonsense without end is named once a second.
-		d, now := v.device(id), v.clock.Now()
-		if now.Sub(d.complained) < time.Second {
-			return nil
-		}
-		d.complained = now
+		complained = &v.device(id).complained
 	}
+	if now.Sub(*complained) < time.Second {
+		return nil
+	}
+	*complained = now
 	return &Malformed{Bucket: e.Bucket, Key: e.Key, Device: id, Err: err}
 }
 
 func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
 	id, name, err := contracts.ParseDesiredStateKey(e.Key)
 	if err != nil {
-		return "", err
+		return id, err
 	}
 	if e.Deleted {
 		v.setTold(id, name, "", told{sequence: e.Sequence})
@@ -123,7 +125,7 @@ func (v *View) unindex(namespace string, name contracts.DeploymentName, id contr
 func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 	id, name, err := contracts.ParseDeviceStateKey(e.Key)
 	if err != nil {
-		return "", err
+		return id, err
 	}
 	d := v.device(id)
 	if e.Deleted {

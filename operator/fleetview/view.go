@@ -22,7 +22,7 @@ const maxPlacements = 1024
 type Malformed struct {
 	Bucket contracts.Bucket
 	Key    string
-	// Device that the key belongs to; empty when the key itself is malformed.
+	// Device that the key belongs to; empty when the key doesn't name one.
 	Device contracts.DeviceID
 	Err    error
 }
@@ -31,8 +31,9 @@ type Malformed struct {
 type Options struct {
 	// Clock tells when heartbeats are overdue.
 	Clock clock.WithTicker
-	// OnMalformed is called for values that can't be read, without a lock held and
-	// at most once a second for a device. It must not block for long.
+	// OnMalformed is called for keys and values that can't be read, without a lock
+	// held and at most once a second for a device, and for all that name no device.
+	// It must not block for long.
 	OnMalformed func(Malformed)
 }
 
@@ -55,6 +56,8 @@ type View struct {
 	suspended bool
 	resumed   time.Time
 	totals    Totals
+	// complained is when something malformed of no device was last passed on.
+	complained time.Time
 }
 
 // Totals count the whole fleet.
@@ -86,7 +89,7 @@ type device struct {
 	due  time.Time
 
 	counts Counts
-	// complained is when a malformed value was last passed on.
+	// complained is when something malformed was last passed on.
 	complained time.Time
 }
 
