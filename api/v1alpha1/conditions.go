@@ -30,6 +30,8 @@ const (
 	ReasonDuplicateID = "DuplicateID"
 	// ReasonInvalidInfo: what the device registered with can't be read.
 	ReasonInvalidInfo = "InvalidInfo"
+	// ReasonPublicKeyMismatch: the agent has another identity than spec.publicKey.
+	ReasonPublicKeyMismatch = "PublicKeyMismatch"
 )
 
 // Reasons of a Deployment's conditions.
@@ -50,6 +52,8 @@ const (
 	// ReasonProgressDeadlineExceeded: no device made progress within
 	// spec.rollout.progressDeadline.
 	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
+	// ReasonBusUnreachable: NATS does not take what devices have to be told.
+	ReasonBusUnreachable = "BusUnreachable"
 	// ReasonReferenceNotFound: a ConfigMap, key or field that the score refers to
 	// does not exist.
 	ReasonReferenceNotFound = "ReferenceNotFound"

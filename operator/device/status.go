@@ -58,6 +58,8 @@ func join(obj *v1alpha1.Device, seen fleetview.Device) {
 		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonInvalidInfo, "What the device registered with can't be read: %s", seen.InfoError)
 	case seen.Info == nil:
 		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonNeverSeen, "No agent has registered as this device")
+	case mismatch(obj, seen):
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonPublicKeyMismatch, "%s", mismatched(obj, seen))
 	default:
 		conditions.MarkTrue(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonRegistered, "The agent has registered")
 	}
@@ -71,9 +73,22 @@ func ready(obj *v1alpha1.Device, seen fleetview.Device) {
 		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat")
 	case !seen.Online:
 		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonHeartbeatMissed, "Three heartbeats in a row, one each %s, did not arrive", seen.Interval)
+	case mismatch(obj, seen):
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonPublicKeyMismatch, "%s", mismatched(obj, seen))
 	default:
 		conditions.MarkTrue(obj, v1alpha1.ConditionReady, v1alpha1.ReasonHeartbeat, "A heartbeat arrives each %s", seen.Interval)
 	}
+}
+
+// mismatch reports whether the agent has another identity than the Device says.
+// Such a device is told nothing new.
+func mismatch(obj *v1alpha1.Device, seen fleetview.Device) bool {
+	return seen.Info != nil && seen.Info.PublicKey != "" && obj.Spec.PublicKey != "" && seen.Info.PublicKey != obj.Spec.PublicKey
+}
+
+func mismatched(obj *v1alpha1.Device, seen fleetview.Device) string {
+	return "The agent's public key is " + seen.Info.PublicKey + ", spec.publicKey is " + obj.Spec.PublicKey +
+		", so the device is told nothing new; if it was set up anew put the agent's key into spec.publicKey, otherwise another machine uses its ID: take that key out of the NATS configuration"
 }
 
 func info(i *contracts.DeviceInfo) *v1alpha1.DeviceInfo {
@@ -124,7 +139,13 @@ func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatu
 		}
 		switch now.Reason {
 		case v1alpha1.ReasonDuplicateID:
+			// Both conditions have this reason.
 			if t == v1alpha1.ConditionReady {
+				r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
+			}
+		case v1alpha1.ReasonPublicKeyMismatch:
+			// Ready may have it too, or a reason that is more urgent.
+			if t == v1alpha1.ConditionJoined {
 				r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
 			}
 		case v1alpha1.ReasonInvalidInfo, v1alpha1.ReasonHeartbeatMissed:
