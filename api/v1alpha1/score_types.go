@@ -8,7 +8,10 @@ import (
 
 // The types below are a subset of the Kubernetes PodSpec with the same names and
 // meanings (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/).
-// What is not in the subset is refused by the schema, not ignored.
+// What is not in the subset is refused by the schema, not ignored. So is a number
+// that doesn't fit its Go type: the operator could not decode the list of all
+// Deployments for it. Containers are bounded at 16 because the API server allots
+// rules on a port, which may be a string of any length, a budget.
 
 // PodmanScore is a pod that a device runs with podman.
 //
@@ -18,7 +21,7 @@ type PodmanScore struct {
 	// containers of the pod. They share a network namespace and start together.
 	// +required
 	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=name
 	// +patchMergeKey=name
@@ -28,7 +31,7 @@ type PodmanScore struct {
 	// initContainers run one after the other, each to its end, before the
 	// containers start.
 	// +optional
-	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:MaxItems=16
 	// +listType=map
 	// +listMapKey=name
 	// +patchMergeKey=name
@@ -406,9 +409,13 @@ type Resources struct {
 type ResourceLimits struct {
 	// cpu in processors, such as 500m.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`
 	CPU *resource.Quantity `json:"cpu,omitempty"`
 	// memory in bytes, such as 128Mi.
 	// +optional
+	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[0-9]{1,15}(\.[0-9]{1,9})?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?$`
 	Memory *resource.Quantity `json:"memory,omitempty"`
 }
 
@@ -447,11 +454,13 @@ type Probe struct {
 	// +optional
 	// +kubebuilder:default=1
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
 	SuccessThreshold int32 `json:"successThreshold,omitempty"`
 	// failureThreshold is how many looks in a row must fail for the probe to fail.
 	// +optional
 	// +kubebuilder:default=3
 	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
 	FailureThreshold int32 `json:"failureThreshold,omitempty"`
 }
 
@@ -463,6 +472,8 @@ type HTTPGetAction struct {
 	// port as a number or the name of one of the container's ports.
 	// +required
 	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="type(self) != int || self >= 1 && self <= 65535",message="must be a port from 1 to 65535, or the name of one"
 	Port intstr.IntOrString `json:"port"`
 	// scheme is HTTP or HTTPS; a certificate is not checked.
 	// +optional
@@ -490,6 +501,8 @@ type TCPSocketAction struct {
 	// port as a number or the name of one of the container's ports.
 	// +required
 	// +kubebuilder:validation:XIntOrString
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]{0,13}[a-z0-9])?$`
+	// +kubebuilder:validation:XValidation:rule="type(self) != int || self >= 1 && self <= 65535",message="must be a port from 1 to 65535, or the name of one"
 	Port intstr.IntOrString `json:"port"`
 }
 
@@ -513,10 +526,12 @@ type SecurityContext struct {
 	// runAsUser is the user ID of the container's processes.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967294
 	RunAsUser *int64 `json:"runAsUser,omitempty"`
 	// runAsGroup is the group ID of the container's processes.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=4294967294
 	RunAsGroup *int64 `json:"runAsGroup,omitempty"`
 	// allowPrivilegeEscalation set to false keeps a process from gaining more
 	// rights than its parent.

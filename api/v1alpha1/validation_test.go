@@ -72,7 +72,33 @@ func TestAPIServerRefusesWithAClearMessage(t *testing.T) {
 		{
 			name:     "a percentage above 100",
 			manifest: podmanDeployment + "  rollout: {maxUnavailable: 150%}\n",
-			want:     "must be a number of at least 1 or a percentage from 1% to 100%",
+			want:     "must be a number from 1 to 1000000000 or a percentage from 1% to 100%",
+		},
+		// What the operator can't decode would keep it from reading any Deployment.
+		{
+			name:     "a number of devices that no integer holds",
+			manifest: podmanDeployment + "  rollout: {maxUnavailable: 3000000000}\n",
+			want:     "must be a number from 1 to 1000000000",
+		},
+		{
+			name:     "a probe's port that no integer holds",
+			manifest: podmanDeployment + "        readinessProbe: {tcpSocket: {port: 3000000000}}\n",
+			want:     "must be a port from 1 to 65535",
+		},
+		{
+			name:     "an HTTP probe's port that is no port",
+			manifest: podmanDeployment + "        readinessProbe: {httpGet: {port: 0}}\n",
+			want:     "must be a port from 1 to 65535",
+		},
+		{
+			name:     "a limit that only looks like a quantity",
+			manifest: podmanDeployment + "        resources: {limits: {cpu: 1e1.5}}\n",
+			want:     "spec.score.podman.containers[0].resources.limits.cpu",
+		},
+		{
+			name:     "a threshold that no integer holds",
+			manifest: podmanDeployment + "        readinessProbe: {tcpSocket: {port: 80}, failureThreshold: 3000000000}\n",
+			want:     "failureThreshold",
 		},
 		{
 			name:     "a deadline of nothing",

@@ -86,13 +86,14 @@ func (t *Template) container(c *v1alpha1.Container, volumes map[string]bool, d D
 	}
 	if c.Resources != nil && c.Resources.Limits != nil {
 		if cpu := c.Resources.Limits.CPU; cpu != nil {
-			out.CPUMillis = cpu.MilliValue()
+			if out.CPUMillis = cpu.MilliValue(); out.CPUMillis <= 0 {
+				return contracts.Container{}, invalid("container %s: the limit of cpu must be above 0", c.Name)
+			}
 		}
 		if memory := c.Resources.Limits.Memory; memory != nil {
-			out.MemoryBytes = memory.Value()
-		}
-		if out.CPUMillis < 0 || out.MemoryBytes < 0 {
-			return contracts.Container{}, invalid("container %s: limits must not be negative", c.Name)
+			if out.MemoryBytes = memory.Value(); out.MemoryBytes <= 0 {
+				return contracts.Container{}, invalid("container %s: the limit of memory must be above 0", c.Name)
+			}
 		}
 	}
 	if out.Startup, err = probe(c, "startupProbe", c.StartupProbe); err != nil {
