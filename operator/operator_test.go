@@ -339,6 +339,58 @@ func TestALostBucketTakesNothingFromADevice(t *testing.T) {
 	}
 }
 
+func TestADeploymentThatCannotGoOnWithdrawsAllTheSame(t *testing.T) {
+	f := newFleet(t)
+	d := f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	f.edit("app", func(d *v1alpha1.Deployment) {
+		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "missing"}}}
+	})
+	f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
+		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True "+v1alpha1.ReasonReferenceNotFound
+	})
+	device := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: string(d.id)}}
+	must(t, f.client.Delete(t.Context(), device))
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), client.ObjectKeyFromObject(device), device); !apierrors.IsNotFound(err) {
+			return fmt.Sprintf("the Device is still there: %v", err)
+		}
+		return ""
+	})
+	if got := d.revision("app"); got != "" {
+		t.Errorf("the device still has %s", got)
+	}
+}
+
+func TestARevisionThatNobodyOwnsIsAdopted(t *testing.T) {
+	f := newFleet(t)
+	f.device(running)
+	f.deploy("app", nil)
+	revision := f.complete("app", 1).Status.UpdateRevision
+	app := f.get("app")
+	must(t, f.client.Delete(t.Context(), app, client.PropagationPolicy(metav1.DeletePropagationOrphan)))
+	left := &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: revision}}
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), client.ObjectKeyFromObject(app), app); !apierrors.IsNotFound(err) {
+			// No garbage collector runs here: orphaning is ours to do.
+			must(t, f.client.Get(t.Context(), client.ObjectKeyFromObject(left), left))
+			left.OwnerReferences = nil
+			must(t, client.IgnoreNotFound(f.client.Update(t.Context(), left)))
+			app.Finalizers = slices.DeleteFunc(app.Finalizers, func(s string) bool { return s == metav1.FinalizerOrphanDependents })
+			_ = f.client.Update(t.Context(), app)
+			return "the Deployment is still there"
+		}
+		return ""
+	})
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	must(t, f.client.Get(t.Context(), client.ObjectKeyFromObject(left), left))
+	if !metav1.IsControlledBy(left, f.get("app")) {
+		t.Errorf("revision %s is owned by %v", left.Name, left.OwnerReferences)
+	}
+}
+
 func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
 	f := newFleet(t)
 	stays, leaves := f.device(running), f.device(running)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/fluxcd/pkg/apis/meta"
+	"github.com/fluxcd/pkg/runtime/conditions"
 	"github.com/fluxcd/pkg/runtime/patch"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
@@ -69,6 +71,8 @@ type Reconciler struct {
 	templates templates
 	metrics   *metrics
 	writes    ownwrite.Writes
+	// sifted has, by Deployment, the last search for strays.
+	sifted sync.Map
 }
 
 // Reconcile brings one Deployment a step further.
@@ -131,6 +135,11 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 		markStalled(obj, v1alpha1.ReasonInvalidSpec, "spec.targetSelector: %s", err)
 		return ctrl.Result{}, nil
 	}
+	// Before everything that may stand in the way of a rollout: none of it is a
+	// reason for a device to go on with what is not for it any more.
+	if err := r.withdrawStrays(ctx, obj); err != nil {
+		return r.unreachable(ctx, obj, err)
+	}
 	if obj.Spec.Suspend {
 		markSuspended(obj)
 		return ctrl.Result{}, nil
@@ -148,14 +157,14 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 	}
 	look := r.look(obj, update)
 	out := rollout.Plan(look.input)
-	if len(out.Tell)+len(look.strays) > 0 {
+	if len(out.Tell) > 0 {
 		if err := r.tell(ctx, obj, update, look, out.Tell); err != nil {
 			if resolve.IsInvalid(err) {
 				markStalled(obj, v1alpha1.ReasonInvalidSpec, "spec.score: %s", err)
 				return ctrl.Result{}, nil
 			}
-			ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
-			return ctrl.Result{RequeueAfter: busRetry}, nil
+			r.setStatus(obj, update, look, out)
+			return r.unreachable(ctx, obj, err)
 		}
 		// The status is of what is now, not of before the devices were told.
 		look = r.look(obj, update)
@@ -171,15 +180,58 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 	return ctrl.Result{RequeueAfter: max(out.Wake.Sub(r.Clock.Now()), time.Millisecond)}, nil
 }
 
+// unreachable says that the bus does not take what has to be written. Nothing that
+// was true of an older spec may be left standing: it would pass for the new one's.
+func (r *Reconciler) unreachable(ctx context.Context, obj *v1alpha1.Deployment, err error) (ctrl.Result, error) {
+	ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
+	conditions.Delete(obj, v1alpha1.ConditionStalled)
+	conditions.MarkReconciling(obj, v1alpha1.ReasonBusUnreachable, "The bus does not take desired state; it is tried again")
+	conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonBusUnreachable, "The bus does not take desired state; devices go on with what they were told")
+	return ctrl.Result{RequeueAfter: busRetry}, nil
+}
+
+// sifted is what the last search for strays began from.
+type sifted struct {
+	lost      uint64
+	told      int
+	suspended bool
+}
+
+// withdrawStrays withdraws from the devices that were told and are not selected any
+// more. While the Deployment is suspended that are only those that nothing may
+// select: a Device that is being deleted waits for it. To look at everything that
+// was told is O(fleet), so it is done when something may have strayed.
+func (r *Reconciler) withdrawStrays(ctx context.Context, obj *v1alpha1.Deployment) error {
+	key := client.ObjectKeyFromObject(obj)
+	now := sifted{lost: r.Roster.Lost(key), told: r.View.ToldCount(key), suspended: obj.Spec.Suspend}
+	if last, ok := r.sifted.Load(key); ok && last == now || now.told == 0 {
+		return nil
+	}
+	var strays []contracts.DeviceID
+	for _, id := range r.View.ToldDevices(key) {
+		if selects, _ := r.Roster.Selects(key, id); selects {
+			continue
+		}
+		if d, ok := r.Roster.Device(key.Namespace, id); obj.Spec.Suspend && ok && d.Approved && !d.Deleting {
+			continue
+		}
+		strays = append(strays, id)
+	}
+	if err := r.withdraw(ctx, key, strays); err != nil {
+		return err
+	}
+	now.told -= len(strays)
+	r.sifted.Store(key, now)
+	return nil
+}
+
 // looked is a Deployment's devices as they were seen at one moment.
 type looked struct {
 	members []roster.Member
 	input   rollout.Input
 	// variants has, for each member, what it is to be told.
 	variants []*variant
-	// strays were told and are not members any more.
-	strays []contracts.DeviceID
-	// failures has, by member, what failing devices say.
+	// said has, by member, what failing devices say.
 	said map[int]v1alpha1.Failure
 }
 
@@ -197,7 +249,6 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) looked {
 	for i := range members {
 		l.variants[i] = update.variant(members[i].Device)
 	}
-	told := 0
 	ids := func(yield func(contracts.DeviceID) bool) {
 		for i := range members {
 			if !yield(members[i].ID) {
@@ -215,7 +266,6 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) looked {
 			Held:     m.Cordoned || p.PublicKey != "" && m.PublicKey != "" && p.PublicKey != m.PublicKey,
 		}
 		if p.Told {
-			told++
 			d.Told, d.ToldAt = rollout.Ref{Revision: p.Revision, Digest: p.Digest}, p.ToldAt
 		}
 		if p.Reason != "" || p.Message != "" {
@@ -223,59 +273,52 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) looked {
 		}
 		l.input.Devices = append(l.input.Devices, d)
 	}
-	if told < r.View.ToldCount(key) {
-		for _, id := range r.View.ToldDevices(key) {
-			if selects, _ := r.Roster.Selects(key, id); !selects {
-				l.strays = append(l.strays, id)
-			}
-		}
-	}
 	return l
 }
 
 // tell writes what was decided to the bus.
 func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update *update, l looked, indices []int) error {
+	name := contracts.DeploymentName(obj.Name)
+	// Devices with the same variant are told the same bytes. All are made before the
+	// first is written, so that what can't be written is written to nobody.
+	encoded := map[*variant][]byte{}
+	for _, i := range indices {
+		v := l.variants[i]
+		if encoded[v] != nil {
+			continue
+		}
+		state := contracts.DesiredState{
+			Deployment: name, Namespace: obj.Namespace, Revision: update.name, Digest: v.digest,
+			Generation: obj.Generation, Score: v.score, Time: r.Clock.Now().UTC(),
+			DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
+		}
+		if obj.Status.Source != nil {
+			state.Commit = obj.Status.Source.Commit
+		}
+		var err error
+		if encoded[v], err = contracts.Encode(state); err != nil {
+			return &resolve.InvalidError{Reason: err.Error()}
+		}
+	}
 	batch, err := r.Store.Begin(ctx)
 	if err != nil {
 		return err
 	}
-	name := contracts.DeploymentName(obj.Name)
-	// Devices with the same variant are told the same bytes.
-	encoded := map[*variant][]byte{}
 	for _, i := range indices {
 		v := l.variants[i]
-		if encoded[v] == nil {
-			state := contracts.DesiredState{
-				Deployment: name, Namespace: obj.Namespace, Revision: update.name, Digest: v.digest,
-				Generation: obj.Generation, Score: v.score, Time: r.Clock.Now().UTC(),
-				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
-			}
-			if obj.Status.Source != nil {
-				state.Commit = obj.Status.Source.Commit
-			}
-			if encoded[v], err = contracts.Encode(state); err != nil {
-				return &resolve.InvalidError{Reason: err.Error()}
-			}
-		}
 		if err := batch.Tell(ctx, l.members[i].ID, obj.Namespace, name, rollout.Ref{Revision: update.name, Digest: v.digest}, encoded[v]); err != nil {
-			return errors.Join(err, batch.Commit(ctx))
-		}
-	}
-	for _, id := range l.strays {
-		if err := batch.Withdraw(ctx, id, name); err != nil {
 			return errors.Join(err, batch.Commit(ctx))
 		}
 	}
 	if err := batch.Commit(ctx); err != nil {
 		return err
 	}
-	ctrl.LoggerFrom(ctx).Info("told devices", "revision", update.name, "devices", len(indices), "withdrawn", len(l.strays))
+	ctrl.LoggerFrom(ctx).Info("told devices", "revision", update.name, "devices", len(indices))
 	return nil
 }
 
-// withdraw takes back everything that devices were told for a Deployment.
-func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName) error {
-	devices := r.View.ToldDevices(key)
+// withdraw takes back what devices were told for a Deployment.
+func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName, devices []contracts.DeviceID) error {
 	if len(devices) == 0 {
 		return nil
 	}
@@ -299,7 +342,7 @@ func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName) err
 // that is offline learns it when it returns.
 func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Deployment, patcher *patch.SerialPatcher) (ctrl.Result, error) {
 	key := client.ObjectKeyFromObject(obj)
-	if err := r.withdraw(ctx, key); err != nil {
+	if err := r.withdraw(ctx, key, r.View.ToldDevices(key)); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
 		return ctrl.Result{RequeueAfter: busRetry}, nil
 	}
@@ -316,7 +359,7 @@ func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Deployment, pat
 // its finalizer away.
 func (r *Reconciler) gone(ctx context.Context, key types.NamespacedName) (ctrl.Result, error) {
 	r.forget(key)
-	if err := r.withdraw(ctx, key); err != nil {
+	if err := r.withdraw(ctx, key, r.View.ToldDevices(key)); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
 		return ctrl.Result{RequeueAfter: busRetry}, nil
 	}
@@ -329,6 +372,7 @@ func (r *Reconciler) forget(key types.NamespacedName) {
 	r.templates.forget(key)
 	r.metrics.forget(key)
 	r.writes.Forget(key)
+	r.sifted.Delete(key)
 }
 
 // sooner makes a result come back after at most wait.

@@ -79,7 +79,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 		b = b.Watches(&kustomizev1.Kustomization{}, handler.EnqueueRequestsFromMapFunc(func(ctx context.Context, o client.Object) []reconcile.Request {
 			return r.indexed(ctx, byKustomization, client.ObjectKeyFromObject(o).String())
 		}), builder.WithPredicates(predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
-			return appliedRevision(e.ObjectOld.(*kustomizev1.Kustomization)) != appliedRevision(e.ObjectNew.(*kustomizev1.Kustomization))
+			return e.ObjectOld.(*kustomizev1.Kustomization).Status.LastAppliedRevision != e.ObjectNew.(*kustomizev1.Kustomization).Status.LastAppliedRevision
 		}}))
 	}
 	return b.Complete(r)

@@ -5,13 +5,10 @@ import (
 	"fmt"
 	"strings"
 
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
-	"github.com/fluxcd/pkg/apis/meta"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
@@ -25,36 +22,41 @@ var (
 
 // source names the Kustomization that applied a Deployment and the commit that it
 // did it from; nil when Flux did not.
+//
+// The controller notes the revision that it attempts before it applies anything,
+// and the one that it has applied after the health checks. A spec that has changed
+// is of the attempt. One that has not is of what it was until the attempt is over:
+// it may fail before this Deployment's turn.
 func (r *Reconciler) source(ctx context.Context, obj *v1alpha1.Deployment) (*v1alpha1.Source, error) {
 	key := types.NamespacedName{Namespace: obj.Labels[labelKustomizationNamespace], Name: obj.Labels[labelKustomization]}
 	if key.Name == "" || !r.Flux {
 		return nil, nil
 	}
+	changed := obj.Generation != obj.Status.ObservedGeneration
+	from := client.Reader(r.Client)
+	if changed {
+		// The cache may not have the attempt yet that the new spec came from.
+		from = r.APIReader
+	}
 	out := &v1alpha1.Source{Kustomization: key.String()}
 	k := &kustomizev1.Kustomization{}
-	if err := r.Get(ctx, key, k); err != nil {
+	if err := from.Get(ctx, key, k); err != nil {
 		if client.IgnoreNotFound(err) != nil {
 			return nil, fmt.Errorf("read Kustomization %s: %w", key, err)
 		}
 		return out, nil
 	}
-	out.Revision = appliedRevision(k)
+	before := obj.Status.Source
+	switch {
+	case changed && k.Status.LastAttemptedRevision != "":
+		out.Revision = k.Status.LastAttemptedRevision
+	case k.Status.LastAttemptedRevision != k.Status.LastAppliedRevision && before != nil && before.Kustomization == out.Kustomization:
+		out.Revision = before.Revision
+	default:
+		out.Revision = k.Status.LastAppliedRevision
+	}
 	out.Commit = commitOf(out.Revision)
 	return out, nil
-}
-
-// appliedRevision is the revision that what a Kustomization has applied is of. The
-// controller notes what it attempts before it applies it, and what it has applied
-// after the health checks, so the attempt is the truth unless it failed before
-// anything was applied.
-func appliedRevision(k *kustomizev1.Kustomization) string {
-	ready := apimeta.FindStatusCondition(k.Status.Conditions, meta.ReadyCondition)
-	failedBefore := ready != nil && ready.Status == metav1.ConditionFalse &&
-		(ready.Reason == meta.BuildFailedReason || ready.Reason == meta.ArtifactFailedReason || ready.Reason == meta.DependencyNotReadyReason)
-	if k.Status.LastAttemptedRevision == "" || failedBefore {
-		return k.Status.LastAppliedRevision
-	}
-	return k.Status.LastAttemptedRevision
 }
 
 // commitOf takes the commit out of a revision such as main@sha1:4ddd4d9….

@@ -165,8 +165,7 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 		}
 		err = r.Create(ctx, revision)
 		if apierrors.IsAlreadyExists(err) {
-			// It is of a Deployment of this name that was deleted, and about to go.
-			return time.Time{}, fmt.Errorf("revision %s is there already: %w", name, err)
+			return now, r.adopt(ctx, obj, revision)
 		}
 		return now, err
 	}
@@ -182,6 +181,23 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 	mine.Revision = newest + 1
 	mine.Annotations = annotations(now, commit)
 	return now, r.Patch(ctx, mine, client.MergeFrom(base), client.FieldOwner(FieldOwner))
+}
+
+// adopt takes over a revision that nobody owns: its Deployment was deleted without
+// it, or came back from a backup. The name is of the content, so it is the same.
+// One that somebody owns is of a Deployment of this name that was deleted, and is
+// about to go.
+func (r *Reconciler) adopt(ctx context.Context, obj *v1alpha1.Deployment, revision *appsv1.ControllerRevision) error {
+	there := &appsv1.ControllerRevision{}
+	if err := r.APIReader.Get(ctx, client.ObjectKeyFromObject(revision), there); err != nil {
+		return fmt.Errorf("read revision %s/%s: %w", obj.Namespace, revision.Name, err)
+	}
+	if owner := metav1.GetControllerOf(there); owner != nil {
+		return fmt.Errorf("revision %s/%s still belongs to a %s %s that was deleted", obj.Namespace, there.Name, owner.Kind, owner.Name)
+	}
+	base := there.DeepCopy()
+	there.OwnerReferences, there.Labels, there.Annotations, there.Revision = revision.OwnerReferences, revision.Labels, revision.Annotations, revision.Revision
+	return r.Patch(ctx, there, client.MergeFrom(base), client.FieldOwner(FieldOwner))
 }
 
 func annotations(since time.Time, commit string) map[string]string {

@@ -61,6 +61,8 @@ type deployment struct {
 	members  map[contracts.DeviceID]Member
 	// sorted is members in their order; nil when it has to be made anew.
 	sorted []Member
+	// lost counts the times that a device may have ceased to be a member.
+	lost uint64
 }
 
 // New makes an empty Roster.
@@ -176,6 +178,7 @@ func (r *Roster) place(namespace string, id contracts.DeviceID) {
 			if was {
 				delete(dep.members, id)
 				dep.sorted = nil
+				dep.lost++
 				r.deploymentsChanged.Add(types.NamespacedName{Namespace: namespace, Name: name})
 			}
 			continue
@@ -216,10 +219,13 @@ func (r *Roster) Select(key types.NamespacedName, selector *metav1.LabelSelector
 	if r.deployments[key.Namespace] == nil {
 		r.deployments[key.Namespace] = map[string]*deployment{}
 	}
-	if old := r.deployments[key.Namespace][key.Name]; old != nil && old.selector.String() == s.String() {
-		return nil
-	}
 	dep := &deployment{selector: s, members: map[contracts.DeviceID]Member{}}
+	if old := r.deployments[key.Namespace][key.Name]; old != nil {
+		if old.selector.String() == s.String() {
+			return nil
+		}
+		dep.lost = old.lost + 1
+	}
 	r.deployments[key.Namespace][key.Name] = dep
 	for id, d := range r.byNamespace[key.Namespace] {
 		if r.selects(dep, d) {
@@ -265,6 +271,16 @@ func (r *Roster) Selects(key types.NamespacedName, id contracts.DeviceID) (selec
 	}
 	_, selects = dep.members[id]
 	return selects, true
+}
+
+// Lost changes when a device may have ceased to be selected by a Deployment.
+func (r *Roster) Lost(key types.NamespacedName) uint64 {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if dep := r.deployments[key.Namespace][key.Name]; dep != nil {
+		return dep.lost
+	}
+	return 0
 }
 
 // Owner returns the Device that has an ID; false when there is none.
