@@ -3,6 +3,7 @@ package gitops
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -96,6 +97,9 @@ func resolve(dir string) (string, error) {
 		return "", fmt.Errorf("find %s: %w", dir, err)
 	}
 	absolute, err = filepath.EvalSymlinks(absolute)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("there is no folder %s", dir)
+	}
 	if err != nil {
 		return "", fmt.Errorf("find %s: %w", dir, err)
 	}

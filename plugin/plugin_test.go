@@ -285,6 +285,10 @@ func TestScreens(t *testing.T) {
 		{"status-ill.txt", 0, "status -n ill"},
 		{"status-everywhere.txt", 1, "status -A --exit-code"},
 		{"status-empty.txt", 0, "status -n empty"},
+		{"status-wide.txt", 0, "status -n ill -o wide"},
+		{"status-names.txt", 0, "status -n ill -o name"},
+		{"status-selected.txt", 0, "status -n ill -l site=b"},
+		{"status-jsonpath.txt", 0, "status -n ill -l site=b -o jsonpath={.selector}{.devices.total}"},
 		{"devices-ill.txt", 0, "devices -n ill"},
 		{"devices-wide.txt", 0, "devices -n ill -o wide"},
 		{"devices-everywhere.txt", 0, "devices -A --health not-ready,duplicate"},
@@ -296,6 +300,8 @@ func TestScreens(t *testing.T) {
 		{"rollout-stalled.txt", 1, "rollout status broken -n ill"},
 		{"rollout-moving.txt", 2, "rollout status deployment/moving -n ill"},
 		{"rollout-paused.txt", 2, "rollout status paused -n ill"},
+		{"rollout-wide.txt", 1, "rollout status broken -n ill -o wide"},
+		{"rollout-name.txt", 0, "rollout status hello -n well -o name"},
 	} {
 		t.Run(c.file, func(t *testing.T) {
 			out, errOut, code := command(t, t.Context(), strings.Fields(c.args)...)
@@ -391,8 +397,11 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"devices -o yoml", []string{"yoml"}},
 		{"devices a -l x=y", []string{"not both"}},
 		{"status --no-such-flag", []string{"--no-such-flag"}},
+		{"status -l site==in(", []string{"--selector", "site==in("}},
+		{"status -o yoml", []string{"yoml", "wide", "name", "jsonpath"}},
+		{"repo validate -o wide", []string{"wide", "json"}},
 		{"statos", []string{"statos"}},
-		{"status --kubeconfig /does/not/exist", []string{"/does/not/exist"}},
+		{"status --kubeconfig /does/not/exist", []string{"/does/not/exist", "No cluster is configured"}},
 		{"status -n default --kubeconfig " + nobody, []string{"forbidden"}},
 		{"devices -n default --kubeconfig " + nobody, []string{"forbidden"}},
 	} {
@@ -408,6 +417,15 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
+func TestFolderThatIsNotThereIsNoMissingCluster(t *testing.T) {
+	for _, args := range []string{"repo validate /no/such/dir", "repo validate /no/such/dir --rev main", "repo render --repo /no/such/dir"} {
+		_, errOut, code := command(t, t.Context(), strings.Fields(args)...)
+		if want := "error: there is no folder /no/such/dir\n"; code != cli.CodeError || errOut != want {
+			t.Errorf("%s: exit code %d, stderr %q, want %q", args, code, errOut, want)
+		}
+	}
+}
+
 func TestCompletion(t *testing.T) {
 	ns := namespace(t, "completion")
 	readyDevice(t, ns, "pi-7")
@@ -416,8 +434,10 @@ func TestCompletion(t *testing.T) {
 		"__complete devices -n completion --kubeconfig " + shared.kubeconfig + " ":        "pi-7",
 		"__complete rollout status -n completion --kubeconfig " + shared.kubeconfig + " ": "telemetry",
 		"__complete status --kubeconfig " + shared.kubeconfig + " -n com":                 "completion",
-		"__complete devices --health ":                                                    "never-seen",
-		"__complete stat":                                                                 "status",
+		"__complete status -o ":           "wide",
+		"__complete rollout status x -o ": "name",
+		"__complete devices --health ":    "never-seen",
+		"__complete stat":                 "status",
 	} {
 		list := strings.Split(args, " ")
 		out, errOut, code := command(t, t.Context(), list...)

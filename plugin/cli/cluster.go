@@ -27,7 +27,7 @@ type Cluster struct {
 func (e *Env) Connect() (*Cluster, error) {
 	config, err := e.Config.ToRESTConfig()
 	if err != nil {
-		return nil, fmt.Errorf("read the cluster's configuration: %w", err)
+		return nil, &configError{err}
 	}
 	namespace, _, err := e.Config.ToRawKubeConfigLoader().Namespace()
 	if err != nil {
@@ -45,6 +45,15 @@ func (e *Env) Connect() (*Cluster, error) {
 	}
 	return &Cluster{Client: c, Config: config, Namespace: namespace}, nil
 }
+
+// configError tells that there is no kubeconfig, or one that is of no use.
+type configError struct{ err error }
+
+// Error says what is wrong with the kubeconfig.
+func (e *configError) Error() string { return "read the cluster's configuration: " + e.err.Error() }
+
+// Unwrap is what is wrong with the kubeconfig.
+func (e *configError) Unwrap() error { return e.err }
 
 // Scope is the namespace that was chosen, or all of them.
 func (c *Cluster) Scope(all bool) Scope {

@@ -3,13 +3,16 @@
 package cli
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/cli-runtime/pkg/genericclioptions"
 	"k8s.io/cli-runtime/pkg/genericiooptions"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/plugin/screen"
 )
@@ -47,6 +50,8 @@ func (e *Env) Style(out io.Writer) screen.Style {
 type Scope struct {
 	// Namespace is empty for all namespaces.
 	Namespace string
+	// Selector chooses objects by their labels; empty is all of them.
+	Selector string
 }
 
 // All reports whether the scope is every namespace.
@@ -63,10 +68,35 @@ func (s Scope) Key(namespace, name string) string {
 
 // String is the scope in words.
 func (s Scope) String() string {
+	text := "namespace " + s.Namespace
 	if s.All() {
-		return "all namespaces"
+		text = "all namespaces"
 	}
-	return "namespace " + s.Namespace
+	if s.Selector != "" {
+		text += " with labels " + s.Selector
+	}
+	return text
+}
+
+// Flags are the scope as it is written on a command line.
+func (s Scope) Flags() string {
+	text := " -n " + s.Namespace
+	if s.All() {
+		text = " -A"
+	}
+	if s.Selector != "" {
+		text += " -l '" + s.Selector + "'"
+	}
+	return text
+}
+
+// ListOptions list what is in the scope.
+func (s Scope) ListOptions() (client.ListOptions, error) {
+	selector, err := labels.Parse(s.Selector)
+	if err != nil {
+		return client.ListOptions{}, fmt.Errorf("--selector %q: %w", s.Selector, err)
+	}
+	return client.ListOptions{Namespace: s.Namespace, LabelSelector: selector}, nil
 }
 
 // AddAllNamespacesFlag adds -A as kubectl has it.

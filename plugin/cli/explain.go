@@ -31,10 +31,11 @@ func Explain(err error) string {
 	var status apierrors.APIStatus
 	var dns *net.DNSError
 	var request *url.Error
+	var config *configError
 	switch {
 	case err == nil:
 		return ""
-	case clientcmd.IsEmptyConfig(err), errors.Is(err, os.ErrNotExist):
+	case clientcmd.IsEmptyConfig(err), errors.As(err, &config) && errors.Is(err, os.ErrNotExist):
 		return "No cluster is configured: set KUBECONFIG or --kubeconfig to the kubeconfig of the cluster that manages the fleet."
 	case clientcmd.IsContextNotFound(err):
 		return "kubectl config get-contexts lists the contexts that there are."

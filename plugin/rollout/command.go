@@ -40,7 +40,8 @@ func newStatusCommand(env *cli.Env) *cobra.Command {
 		Long: `Show how far a Deployment's rollout is, and why it does not go on.
 
 On a terminal it is one screen, which --watch keeps up to date. Elsewhere it is a
-line, with --watch one for each change, as in kubectl rollout status.
+line, with --watch one for each change, as in kubectl rollout status. -o wide is the
+screen everywhere, with names in full and the times, -o name the Deployment's name.
 
 Exit codes: 0 the rollout is complete, 1 it has stalled, 2 it is still in progress
 (with --watch: when --timeout is over), 3 there is no answer. An offline device
@@ -58,7 +59,7 @@ does not hold a rollout: it gets the revision when it returns.`,
 	}
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "Go on until the rollout is complete or has stalled.")
 	cmd.Flags().DurationVar(&o.timeout, "timeout", 0, "With --watch, how long to wait at most, such as 90s or 10m. 0 is for ever.")
-	o.output.AddFlags(cmd)
+	o.output.AddFlags(cmd, cli.Wide, cli.Name)
 	return cmd
 }
 
@@ -73,6 +74,11 @@ func ParseName(arg string) (string, error) {
 		return name, nil
 	}
 	return "", fmt.Errorf("%q is not a Deployment: give its NAME or deployment/NAME", arg)
+}
+
+// ObjectName is a Deployment's name as kubectl takes and prints it.
+func ObjectName(name string) string {
+	return "deployment." + v1alpha1.GroupVersion.Group + "/" + name
 }
 
 func (o *statusOptions) run(ctx context.Context, env *cli.Env, arg string) error {
@@ -94,7 +100,7 @@ func (o *statusOptions) run(ctx context.Context, env *cli.Env, arg string) error
 	if err != nil {
 		return err
 	}
-	view := &view{env: env, printer: printer}
+	view := &view{env: env, printer: printer, wide: o.output.Is(cli.Wide), name: o.output.Is(cli.Name)}
 	if o.watch {
 		return o.follow(ctx, cluster, name, view)
 	}

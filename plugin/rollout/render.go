@@ -58,6 +58,15 @@ func ShortCommit(commit string) string {
 
 // Render draws the whole screen of one rollout.
 func Render(s screen.Style, r Rollout, now time.Time) string {
+	return render(s, r, now, facts(s, r))
+}
+
+// RenderWide is Render with names in full, and when what was.
+func RenderWide(s screen.Style, r Rollout, now time.Time) string {
+	return render(s, r, now, allFacts(s, r, now))
+}
+
+func render(s screen.Style, r Rollout, now time.Time, facts []string) string {
 	var lines []string
 	add := func(format string, args ...any) {
 		lines = append(lines, s.Fit(fmt.Sprintf(format, args...), s.Width))
@@ -72,7 +81,7 @@ func Render(s screen.Style, r Rollout, now time.Time) string {
 	add("  %s  %s", s.Bar(barWidth(s), r.Devices.Matched, Segments(r.Devices)...), progress(r.Devices))
 	add("  %s", legend(s, r.Devices))
 	add("")
-	lines = append(lines, facts(s, r)...)
+	lines = append(lines, facts...)
 	if why := r.Why(); why != "" {
 		add("")
 		for i, line := range s.Wrap(screen.Safe(why), max(0, s.Width-4)) {
@@ -144,6 +153,30 @@ func facts(s screen.Style, r Rollout) []string {
 	}
 	if r.Wave != nil && r.Wave.Of > 1 {
 		fact("Wave", fmt.Sprintf("%s  (%d of %d)", r.Wave.Name, r.Wave.Index, r.Wave.Of))
+	}
+	fact("Told", screen.Count(r.Devices.Updated)+" of "+screen.Plural(r.Devices.Matched, "device"))
+	return s.Grid("  ", rows)
+}
+
+func allFacts(s screen.Style, r Rollout, now time.Time) []string {
+	var rows [][]screen.Cell
+	fact := func(name, value string) {
+		rows = append(rows, []screen.Cell{{Text: name, Tone: screen.Dim}, {Text: screen.Safe(value)}})
+	}
+	fact("Revision", orUnknown(r.UpdateRevision))
+	fact("From", orUnknown(r.CurrentRevision))
+	if r.Source != nil {
+		fact("Commit", orUnknown(r.Source.Commit))
+		fact("Source", orUnknown(r.Source.Revision))
+		fact("By", "Kustomization "+orUnknown(r.Source.Kustomization))
+	}
+	generation := fmt.Sprintf("%d, answered %d", r.Generation, r.ObservedGeneration)
+	if r.ChangedAt != nil {
+		generation += ", written " + screen.Ago(now, r.ChangedAt.Time)
+	}
+	fact("Generation", generation)
+	if r.Wave != nil {
+		fact("Wave", fmt.Sprintf("%s (%d of %d), %s for %s", r.Wave.Name, r.Wave.Index, r.Wave.Of, r.Wave.Phase, screen.Age(now, r.Wave.Since.Time)))
 	}
 	fact("Told", screen.Count(r.Devices.Updated)+" of "+screen.Plural(r.Devices.Matched, "device"))
 	return s.Grid("  ", rows)

@@ -108,7 +108,7 @@ func produce(ctx context.Context, cluster *cli.Cluster, name string, updates cha
 func (v *view) show(ctx context.Context, updates <-chan update, failed <-chan error) (*Rollout, error) {
 	style := v.env.Style(v.env.Streams.Out)
 	file, isFile := v.env.Streams.Out.(*os.File)
-	if !style.Terminal || !isFile || v.printer != nil {
+	if !style.Terminal || !isFile || !v.human() {
 		return v.lines(updates, failed)
 	}
 	live := screen.NewLive(file)
@@ -133,9 +133,9 @@ func (v *view) show(ctx context.Context, updates <-chan update, failed <-chan er
 		if last == nil {
 			continue
 		}
-		if err := live.Draw(func(width int) string {
+		if err := live.Draw(func(width, _ int) string {
 			style.Width = width
-			text := Render(style, *last, v.env.Now())
+			text := v.render(style, *last)
 			if lost != nil {
 				text += "\n" + style.Fit(style.Paint(screen.Warn, "# connection lost, trying again: "+screen.Safe(lost.Error())), width) + "\n"
 			}

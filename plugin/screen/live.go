@@ -3,6 +3,7 @@ package screen
 import (
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
 
@@ -35,13 +36,23 @@ func newLive(out io.Writer, size func() (int, int)) *Live {
 }
 
 // Draw replaces what was drawn before with what render makes of the terminal's
-// present width. What does not fit the height is cut off at the bottom: the top
-// of a screen says what matters most.
-func (l *Live) Draw(render func(width int) string) error {
+// present width and of the lines that there are. What does not fit is cut off at
+// the bottom, and the last line says so: render has to begin with what matters
+// most when it needs more lines.
+func (l *Live) Draw(render func(width, lines int) string) error {
 	width, height := l.size()
-	lines := strings.Split(strings.TrimRight(render(width), "\n"), "\n")
-	if height > 1 && len(lines) > height-1 {
-		lines = lines[:height-1]
+	// The cursor stands on a line of its own below. Some terminals don't know their
+	// height and say 0.
+	fits := height - 1
+	if height <= 1 {
+		fits = math.MaxInt
+	}
+	lines := strings.Split(strings.TrimRight(render(width, fits), "\n"), "\n")
+	if more := len(lines) - fits; more > 0 {
+		lines = lines[:fits]
+		if fits > 1 {
+			lines[fits-1] = Style{}.Fit(fmt.Sprintf("(%s more: the terminal is too short)", Plural(more+1, "line")), width)
+		}
 	}
 	var b strings.Builder
 	switch {

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/nationtech/fleet/plugin/cli"
 	"github.com/nationtech/fleet/plugin/devices"
 )
 
@@ -21,12 +22,15 @@ import (
 // https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
 const tableAccept = "application/json;as=Table;g=meta.k8s.io;v=v1"
 
-// countDevices counts the devices of a namespace, or of all, and names the ones
-// that went not ready last.
-func countDevices(ctx context.Context, api rest.Interface, namespace string) (Devices, error) {
+// countDevices counts the devices in scope, and names the ones that went not ready
+// last.
+func countDevices(ctx context.Context, api rest.Interface, scope cli.Scope) (Devices, error) {
 	request := api.Get().Resource("devices").SetHeader("Accept", tableAccept).Param("includeObject", string(metav1.IncludeNone))
-	if namespace != "" {
-		request = request.Namespace(namespace)
+	if !scope.All() {
+		request = request.Namespace(scope.Namespace)
+	}
+	if scope.Selector != "" {
+		request = request.Param("labelSelector", scope.Selector)
 	}
 	body, err := request.Stream(ctx)
 	if err != nil {

@@ -84,7 +84,11 @@ func (g *gatherer) note(what string, err error) {
 }
 
 func (g *gatherer) deployments(ctx context.Context) error {
-	objects, _, err := cli.ListAll(ctx, g.Client, &v1alpha1.DeploymentList{}, client.ListOptions{Namespace: g.scope.Namespace})
+	options, err := g.scope.ListOptions()
+	if err != nil {
+		return err
+	}
+	objects, _, err := cli.ListAll(ctx, g.Client, &v1alpha1.DeploymentList{}, options)
 	if err != nil {
 		return fmt.Errorf("list deployments in %s: %w", g.scope, err)
 	}
@@ -103,7 +107,7 @@ func (g *gatherer) devices(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make a client for %s: %w", config.Host, err)
 	}
-	counted, err := countDevices(ctx, api, g.scope.Namespace)
+	counted, err := countDevices(ctx, api, g.scope)
 	if err != nil {
 		return fmt.Errorf("in %s: %w", g.scope, err)
 	}

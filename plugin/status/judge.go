@@ -22,6 +22,7 @@ const operatorPatience = time.Minute
 func Judge(o Observed) Report {
 	r := Report{
 		Namespace:   o.Scope.Namespace,
+		Selector:    o.Scope.Selector,
 		Time:        metav1.NewTime(o.Time),
 		Sources:     fluxSources(o),
 		Deployments: []Deployment{},
@@ -133,11 +134,7 @@ func (r *Report) judgeDeployments() {
 }
 
 func (r *Report) judgeDevices(scope cli.Scope) {
-	flag := " -n " + scope.Namespace
-	if scope.All() {
-		flag = " -A"
-	}
-	list := func(health string) string { return "kubectl fleet devices" + flag + " --health " + health }
+	list := func(health string) string { return "kubectl fleet devices" + scope.Flags() + " --health " + health }
 	d := r.Devices
 	if d.NotReady > 0 {
 		r.problem(Problem{

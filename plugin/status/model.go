@@ -17,6 +17,8 @@ import (
 type Report struct {
 	// Namespace is empty for all namespaces.
 	Namespace string `json:"namespace,omitempty"`
+	// Selector has chosen the Deployments and devices; empty is all of them.
+	Selector string `json:"selector,omitempty"`
 	// Time of reading; ages on the screen are told from it.
 	Time metav1.Time `json:"time"`
 	// Healthy is true when there are no problems.

@@ -15,14 +15,35 @@ import (
 // collapseAbove is how many rows in the same good state are shown one by one.
 const collapseAbove = 5
 
-// Render draws the screen. With all, rows in the same good state are shown one by
-// one however many there are.
-func Render(s screen.Style, r Report, all bool) string {
-	p := &page{Style: s, report: r, all: all, scope: cli.Scope{Namespace: r.Namespace}}
-	p.sources()
-	p.deployments()
-	p.devices()
-	p.problems()
+// Detail is how much of a report is drawn.
+type Detail struct {
+	// All shows rows in the same good state one by one, however many there are.
+	All bool
+	// Wide shows columns that there is no room for on most terminals.
+	Wide bool
+}
+
+// Render draws the screen. What is wrong stands near its end, where a terminal
+// leaves the eye.
+func Render(s screen.Style, r Report, d Detail) string {
+	return draw(s, r, d, (*page).way, (*page).problems)
+}
+
+// RenderWithin draws the screen for a place of so many lines, the rest of which is
+// cut off. What is wrong comes first when it would be cut off otherwise.
+func RenderWithin(s screen.Style, r Report, d Detail, lines int) string {
+	usual := Render(s, r, d)
+	if r.Healthy || strings.Count(usual, "\n") <= lines {
+		return usual
+	}
+	return draw(s, r, d, (*page).problems, (*page).way)
+}
+
+func draw(s screen.Style, r Report, d Detail, parts ...func(*page)) string {
+	p := &page{Style: s, report: r, Detail: d, scope: cli.Scope{Namespace: r.Namespace, Selector: r.Selector}}
+	for _, part := range parts {
+		part(p)
+	}
 	p.notices()
 	for _, note := range r.Footnotes {
 		p.wrap("# ", "  ", screen.Dim, note)
@@ -30,11 +51,18 @@ func Render(s screen.Style, r Report, all bool) string {
 	return strings.Join(p.lines, "\n") + "\n"
 }
 
+// way is the way from Git to the devices.
+func (p *page) way() {
+	p.sources()
+	p.deployments()
+	p.devices()
+}
+
 // page is a screen that is being drawn.
 type page struct {
 	screen.Style
+	Detail
 	report Report
-	all    bool
 	scope  cli.Scope
 	lines  []string
 }
@@ -112,7 +140,7 @@ func (p *page) kustomizations(s Source) {
 			well = append(well, k)
 		}
 	}
-	collapse := !p.all && len(well) > collapseAbove
+	collapse := !p.All && len(well) > collapseAbove
 	for _, k := range s.Kustomizations {
 		isWell := k.Condition.Status == metav1.ConditionTrue && !k.Suspended && !k.Behind
 		if collapse && isWell {
@@ -184,7 +212,7 @@ func (p *page) deployments() {
 			complete++
 		}
 	}
-	collapse := !p.all && len(done) > collapseAbove
+	collapse := !p.All && len(done) > collapseAbove
 	p.section("Deployments", p.Paint(screen.Dim, fmt.Sprintf("%s complete", screen.Ratio(complete, total))))
 	var shown []Deployment
 	for _, d := range p.report.Deployments {
@@ -218,9 +246,13 @@ func (p *page) table(list []Deployment) {
 		return
 	}
 	const bar = 16
-	for _, layout := range []layout{{bar, true, true}, {bar, true, false}, {bar, false, false}, {0, false, false}} {
+	layouts := []layout{{bar, true, true}, {bar, true, false}, {bar, false, false}, {0, false, false}}
+	if p.Wide {
+		layouts = layouts[:1]
+	}
+	for _, layout := range layouts {
 		lines := p.Grid("", p.rows(list, layout))
-		if p.Width == 0 || layout.bar == 0 || fits(lines, p.Width) {
+		if p.Wide || p.Width == 0 || layout.bar == 0 || fits(lines, p.Width) {
 			p.lines = append(p.lines, lines...)
 			return
 		}
@@ -257,7 +289,14 @@ func (p *page) rows(list []Deployment, l layout) [][]screen.Cell {
 	if l.commit {
 		header = append(header, head("COMMIT", false))
 	}
-	rows := [][]screen.Cell{append(header, head("STATE", false))}
+	if p.Wide {
+		header = append(header, head("WAVE", false), head("KUSTOMIZATION", false))
+	}
+	header = append(header, head("STATE", false))
+	if p.Wide {
+		header = append(header, head("MESSAGE", false))
+	}
+	rows := [][]screen.Cell{header}
 	for _, d := range list {
 		row := []screen.Cell{{Text: p.Mark(d.State.Tone()) + " " + p.scope.Key(d.Namespace, d.Name), Raw: true}}
 		if l.bar > 0 {
@@ -273,9 +312,30 @@ func (p *page) rows(list []Deployment, l layout) [][]screen.Cell {
 		if l.commit {
 			row = append(row, commitCell(d))
 		}
-		rows = append(rows, append(row, p.stateCell(d)))
+		if p.Wide {
+			row = append(row, waveCell(d), kustomizationCell(d))
+		}
+		row = append(row, p.stateCell(d))
+		if p.Wide {
+			row = append(row, screen.Cell{Text: screen.Safe(d.Message)})
+		}
+		rows = append(rows, row)
 	}
 	return rows
+}
+
+func waveCell(d Deployment) screen.Cell {
+	if d.Wave == nil {
+		return screen.Cell{Text: "-", Tone: screen.Dim}
+	}
+	return screen.Cell{Text: fmt.Sprintf("%s (%d of %d)", screen.Safe(d.Wave.Name), d.Wave.Index, d.Wave.Of)}
+}
+
+func kustomizationCell(d Deployment) screen.Cell {
+	if d.Source == nil || d.Source.Kustomization == "" {
+		return screen.Cell{Text: "-", Tone: screen.Dim}
+	}
+	return screen.Cell{Text: screen.Safe(d.Source.Kustomization)}
 }
 
 func count(n int32, tone screen.Tone) screen.Cell {

@@ -7,8 +7,7 @@ import (
 	"github.com/nationtech/fleet/plugin/screen"
 )
 
-// problems is the section that is read first at three in the morning. It stands
-// near the end, where a terminal leaves the eye.
+// problems is the section that is read first at three in the morning.
 func (p *page) problems() {
 	r := p.report
 	if r.Healthy {

@@ -27,7 +27,11 @@ const (
 func (o *options) follow(ctx context.Context, cluster *cli.Cluster, env *cli.Env, show func(Report) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	scope := cluster.Scope(o.all)
+	scope := o.scope(cluster)
+	options, err := scope.ListOptions()
+	if err != nil {
+		return err
+	}
 	changed := make(chan struct{}, 1)
 	poke := func() error {
 		select {
@@ -37,7 +41,7 @@ func (o *options) follow(ctx context.Context, cluster *cli.Cluster, env *cli.Env
 		return nil
 	}
 	follower := &cli.Follower{
-		Client: cluster.Client, List: &v1alpha1.DeploymentList{}, Options: client.ListOptions{Namespace: scope.Namespace},
+		Client: cluster.Client, List: &v1alpha1.DeploymentList{}, Options: options,
 		Listed:  func([]client.Object) error { return poke() },
 		Changed: func(watch.EventType, client.Object) error { return poke() },
 	}
@@ -80,22 +84,18 @@ func (o *options) await(ctx context.Context, changed <-chan struct{}, failed <-c
 	}
 }
 
-// screen draws reports in one place on a terminal, and one after the other
-// elsewhere.
-func (o *options) screen(env *cli.Env) (show func(Report) error, done func()) {
+// live draws reports in one place when out is a terminal; ok tells whether it is.
+func (o *options) live(env *cli.Env) (show func(Report) error, done func(), ok bool) {
 	style := env.Style(env.Streams.Out)
 	file, isFile := env.Streams.Out.(*os.File)
 	if !style.Terminal || !isFile {
-		return func(r Report) error {
-			_, err := fmt.Fprint(env.Streams.Out, Render(style, r, o.expand))
-			return err
-		}, func() {}
+		return nil, nil, false
 	}
 	live := screen.NewLive(file)
 	return func(r Report) error {
-		return live.Draw(func(width int) string {
+		return live.Draw(func(width, lines int) string {
 			style.Width = width
-			return Render(style, r, o.expand)
+			return RenderWithin(style, r, o.detail(), lines)
 		})
-	}, live.Close
+	}, live.Close, true
 }
