@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/nats-io/nkeys"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -72,4 +73,23 @@ func TestAMalformedKeyIsToldOfToWhoseItIs(t *testing.T) {
 	_, err := f.js.Publish(t.Context(), "$KV.device-state.state."+string(device.id)+".NotALabel", []byte("{}"))
 	must(t, err)
 	f.event(f.namespace, string(device.id), "MalformedValue")
+}
+
+func TestADeviceMadeAnewIsJoinedAtOnce(t *testing.T) {
+	f := newFleet(t)
+	device := f.device(running)
+	f.deploy("app", nil)
+	f.complete("app", 1)
+	d := f.untilDevice(device.id, "joined", joined)
+	must(t, f.client.Delete(t.Context(), d))
+	eventually(t, func() string {
+		if err := f.client.Get(t.Context(), client.ObjectKeyFromObject(d), d); !apierrors.IsNotFound(err) {
+			return fmt.Sprint("still there: ", err)
+		}
+		return ""
+	})
+	// The agent has not been anywhere and has nothing new to say of itself.
+	f.approve(device.id)
+	f.untilDevice(device.id, "joined", joined)
+	f.complete("app", 1)
 }

@@ -100,12 +100,17 @@ func (s *Store) Writes() (puts, deletes uint64) { return s.puts.Load(), s.delete
 // Forget marks what a device has written as deleted. The streams of the devices
 // deny deleting messages, so that no device deletes another's; a marker is an
 // ordinary message. The next thing that the device sends counts again.
+//
+// What a device is, and its sign of life, stay while its heartbeats arrive: an agent
+// that is connected says what it is every few minutes only, and for so long a Device
+// made anew would be one that nobody has seen.
 func (s *Store) Forget(ctx context.Context, device contracts.DeviceID) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	keys := map[contracts.Bucket][]string{
-		contracts.BucketDeviceInfo:      {contracts.DeviceInfoKey(device)},
-		contracts.BucketDeviceHeartbeat: {contracts.HeartbeatKey(device)},
+	keys := map[contracts.Bucket][]string{}
+	if !s.View.Device(device).Online {
+		keys[contracts.BucketDeviceInfo] = []string{contracts.DeviceInfoKey(device)}
+		keys[contracts.BucketDeviceHeartbeat] = []string{contracts.HeartbeatKey(device)}
 	}
 	for _, name := range s.View.ReportedBy(device) {
 		keys[contracts.BucketDeviceState] = append(keys[contracts.BucketDeviceState], contracts.DeviceStateKey(device, name))

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -43,6 +44,9 @@ const (
 	// undecided is when to look again whether a Deployment that was not reconciled
 	// yet selects a device; everything else that matters brings us back by itself.
 	undecided = 30 * time.Second
+	// settle is how long a device whose Device was deleted is not registered anew:
+	// who deletes one often makes another.
+	settle = time.Minute
 )
 
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;create;patch;delete
@@ -62,6 +66,8 @@ type Reconciler struct {
 
 	pace   *pace.Pacer[types.NamespacedName]
 	writes ownwrite.Writes
+	// deleted has when the Device of a device was, by contracts.DeviceID.
+	deleted sync.Map
 }
 
 // SetupWithManager has the manager run the Reconciler.
@@ -97,7 +103,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 		r.pace.Forget(request.NamespacedName)
 		r.writes.Forget(request.NamespacedName)
-		return ctrl.Result{}, r.register(ctx, request.NamespacedName)
+		return r.register(ctx, contracts.DeviceID(request.Name))
 	}
 	if behind, err := r.writes.Behind(obj); behind || err != nil {
 		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
@@ -186,29 +192,34 @@ func (r *Reconciler) withdraw(ctx context.Context, obj *v1alpha1.Device) (ctrl.R
 // register makes a Device for a device that has reported and that none stands
 // for. It is not approved and has no labels: nothing selects it until a person or
 // Git says so.
-func (r *Reconciler) register(ctx context.Context, key types.NamespacedName) error {
-	id := contracts.DeviceID(key.Name)
+func (r *Reconciler) register(ctx context.Context, id contracts.DeviceID) (ctrl.Result, error) {
+	if at, ok := r.deleted.Load(id); ok {
+		if wait := settle - r.Clock.Since(at.(time.Time)); wait > 0 {
+			return ctrl.Result{RequeueAfter: wait}, nil
+		}
+		r.deleted.Delete(id)
+	}
 	seen := r.View.Device(id)
-	if key.Namespace != r.Namespace || seen.Info == nil || len(r.Roster.Named(id)) > 0 {
-		return nil
+	if seen.Info == nil || len(r.Roster.Named(id)) > 0 {
+		return ctrl.Result{}, nil
 	}
 	obj := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{
-		Namespace: key.Namespace, Name: key.Name, Annotations: map[string]string{v1alpha1.AnnotationRegistered: "true"},
+		Namespace: r.Namespace, Name: string(id), Annotations: map[string]string{v1alpha1.AnnotationRegistered: "true"},
 	}}
 	obj.Spec.PublicKey = seen.Info.PublicKey
 	err := r.Create(ctx, obj, client.FieldOwner(fieldOwner))
 	switch {
 	case apierrors.IsAlreadyExists(err):
-		return nil
+		return ctrl.Result{}, nil
 	case apierrors.IsInvalid(err):
 		// Trying again does not change what the device says.
 		ctrl.LoggerFrom(ctx).Error(err, "what the device registers with is refused")
-		return nil
+		return ctrl.Result{}, nil
 	case err != nil:
-		return fmt.Errorf("register device %s: %w", key, err)
+		return ctrl.Result{}, fmt.Errorf("register device %s/%s: %w", r.Namespace, id, err)
 	}
 	r.Recorder.Normal(obj, nil, v1alpha1.ReasonRegistered, "The device has reported for the first time; set spec.approved to let it take part")
-	return nil
+	return ctrl.Result{}, nil
 }
 
 // replaced reports whether a Device was made by register, and a Device that
@@ -232,6 +243,7 @@ func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Device, patcher
 			ctrl.LoggerFrom(ctx).Error(err, "the bus does not forget the device, trying again")
 			return ctrl.Result{RequeueAfter: busRetry}, nil
 		}
+		r.deleted.Store(id, r.Clock.Now())
 	}
 	if controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer) {
 		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner)); err != nil {
