@@ -1,12 +1,17 @@
 package manifests_test
 
 import (
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -14,6 +19,8 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
 // render builds one of the folders as `kubectl apply -k` does.
@@ -38,9 +45,9 @@ func render(t *testing.T, dir string) []*unstructured.Unstructured {
 	return out
 }
 
-// TestDefaultIsAcceptedByAnAPIServer applies everything, strictly, to a real one.
-// Flux's kinds are left out: Flux has to be there.
-func TestDefaultIsAcceptedByAnAPIServer(t *testing.T) {
+// newAPIServer starts a real API server with nothing in it.
+func newAPIServer(t *testing.T) client.Client {
+	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: this test needs a real kube-apiserver; run `make test`")
 	}
@@ -58,23 +65,90 @@ func TestDefaultIsAcceptedByAnAPIServer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kinds := map[string]int{}
-	for _, o := range render(t, "default") {
-		if strings.HasSuffix(o.GroupVersionKind().Group, "fluxcd.io") {
-			kinds["Flux "+o.GetKind()]++
-			continue
-		}
-		kinds[o.GetKind()]++
-		if err := c.Create(t.Context(), o, client.FieldValidation("Strict")); err != nil {
-			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
+	return c
+}
+
+// TestDefaultIsInstalledAsItsHeaderSays takes the steps that default's header lists,
+// in their order, on a real and empty API server, and asks it then what the operator
+// may do. Flux's kinds are left out: Flux has to be there.
+func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
+	c := newAPIServer(t)
+	header, err := os.ReadFile("default/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds, wanted, made := map[string]int{}, map[string]bool{}, map[string]bool{}
+	for line := range strings.Lines(string(header)) {
+		words := strings.Fields(line)
+		switch {
+		case strings.Contains(line, "kubectl apply -k manifests/default"):
+			for _, o := range render(t, "default") {
+				if strings.HasSuffix(o.GroupVersionKind().Group, "fluxcd.io") {
+					kinds["Flux "+o.GetKind()]++
+					continue
+				}
+				kinds[o.GetKind()]++
+				for _, v := range podSpec(t, o).Volumes {
+					if v.Secret != nil {
+						wanted[v.Secret.SecretName] = true
+					}
+				}
+				if err := c.Create(t.Context(), o, client.FieldValidation("Strict")); err != nil {
+					t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
+				}
+			}
+		case strings.Contains(line, "create secret generic"):
+			name := words[slices.Index(words, "generic")+1]
+			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: words[slices.Index(words, "-n")+1], Name: name}}
+			if err := c.Create(t.Context(), secret); err != nil {
+				t.Errorf("%s: %v", strings.TrimSpace(line), err)
+			}
+			made[name] = true
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 1, "ServiceAccount": 1, "ClusterRole": 1, "ClusterRoleBinding": 1, "Role": 1,
-		"RoleBinding": 1, "Deployment": 1, "StatefulSet": 1, "Service": 1, "Flux GitRepository": 1, "Flux Kustomization": 1,
+		"CustomResourceDefinition": 2, "Namespace": 1, "ServiceAccount": 1, "ClusterRole": 1, "ClusterRoleBinding": 1, "Role": 2,
+		"RoleBinding": 2, "Deployment": 1, "StatefulSet": 1, "Service": 1, "Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
 			t.Errorf("%d objects of kind %s, want %d", kinds[kind], kind, want)
+		}
+	}
+	if !maps.Equal(wanted, made) {
+		t.Errorf("the pods need the secrets %v, the header makes %v", wanted, made)
+	}
+	for _, tt := range []struct {
+		namespace, verb, resource string
+		want                      bool
+	}{
+		{"fleet-system", "create", "devices", true},
+		{"fleet-system", "delete", "devices", true},
+		{"shops", "patch", "devices", true},
+		{"shops", "create", "devices", false},
+		{"shops", "delete", "devices", false},
+		{"fleet-system", "deletecollection", "devices", false},
+		{"fleet-system", "create", "deployments", false},
+		{"fleet-system", "delete", "deployments", false},
+	} {
+		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
+			User: "system:serviceaccount:fleet-system:fleet-operator",
+			ResourceAttributes: &authorizationv1.ResourceAttributes{
+				Group: v1alpha1.GroupVersion.Group, Namespace: tt.namespace, Verb: tt.verb, Resource: tt.resource,
+			},
+		}}
+		// The authorizer learns of new roles a moment later, one by one.
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			ask := review.DeepCopy()
+			if err := c.Create(t.Context(), ask); err != nil {
+				t.Fatal(err)
+			}
+			if ask.Status.Allowed == tt.want {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Errorf("may the operator %s %s in %s? %v, want %v", tt.verb, tt.resource, tt.namespace, ask.Status.Allowed, tt.want)
+				break
+			}
 		}
 	}
 }
@@ -84,17 +158,8 @@ func TestDefaultIsAcceptedByAnAPIServer(t *testing.T) {
 func TestPodsAreRestricted(t *testing.T) {
 	pods := 0
 	for _, o := range render(t, "default") {
-		var spec corev1.PodSpec
-		switch o.GetKind() {
-		case "Deployment":
-			d := &appsv1.Deployment{}
-			convert(t, o, d)
-			spec = d.Spec.Template.Spec
-		case "StatefulSet":
-			s := &appsv1.StatefulSet{}
-			convert(t, o, s)
-			spec = s.Spec.Template.Spec
-		default:
+		spec := podSpec(t, o)
+		if len(spec.Containers) == 0 {
 			continue
 		}
 		pods++
@@ -115,6 +180,22 @@ func TestPodsAreRestricted(t *testing.T) {
 	if pods != 2 {
 		t.Errorf("%d pods, want those of operator and NATS", pods)
 	}
+}
+
+// podSpec is what the pods of an object are made of; empty when it makes none.
+func podSpec(t *testing.T, o *unstructured.Unstructured) corev1.PodSpec {
+	t.Helper()
+	switch o.GetKind() {
+	case "Deployment":
+		d := &appsv1.Deployment{}
+		convert(t, o, d)
+		return d.Spec.Template.Spec
+	case "StatefulSet":
+		s := &appsv1.StatefulSet{}
+		convert(t, o, s)
+		return s.Spec.Template.Spec
+	}
+	return corev1.PodSpec{}
 }
 
 func convert(t *testing.T, from *unstructured.Unstructured, to any) {

@@ -49,7 +49,8 @@ const (
 	settle = time.Minute
 )
 
-//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;create;patch;delete
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,namespace=fleet-system,resources=devices,verbs=create;delete
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices/status,verbs=patch
 
 // Reconciler reconciles Devices.
@@ -223,8 +224,13 @@ func (r *Reconciler) register(ctx context.Context, id contracts.DeviceID) (ctrl.
 }
 
 // replaced reports whether a Device was made by register, and a Device that
-// somebody made for the same key stands for the device now.
+// somebody made for the same key stands for the device now. Elsewhere than where
+// register makes them a Device is somebody's own, whatever its annotations say:
+// people copy those.
 func (r *Reconciler) replaced(obj *v1alpha1.Device) bool {
+	if obj.Namespace != r.Namespace {
+		return false
+	}
 	me, ok := r.Roster.Device(obj.Namespace, contracts.DeviceID(obj.Name))
 	owner, owned := r.Roster.Owner(contracts.DeviceID(obj.Name))
 	return ok && owned && me.Placeholder && me.UID == obj.UID && owner.Namespace != obj.Namespace && owner.PublicKey == me.PublicKey
