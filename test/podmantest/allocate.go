@@ -8,8 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"syscall"
-	"time"
 )
 
 // slots bounds how many of these podmans run on one machine.
@@ -18,9 +16,6 @@ const slots = 64
 // allocate finds a free index, from which bridge and subnet follow, and holds the
 // machine-wide lock while start runs, so that two processes never choose the same.
 func allocate(ctx context.Context, o Options, start func(record) (record, error)) error {
-	if err := os.MkdirAll(base, 0o755); err != nil {
-		return err
-	}
 	unlock, err := lock(ctx)
 	if err != nil {
 		return err
@@ -50,27 +45,6 @@ func allocate(ctx context.Context, o Options, start func(record) (record, error)
 		return rec.save()
 	}
 	return errors.New("no bridge name and subnet are free; `ip link` shows the bridges fleetpm…")
-}
-
-// lock waits for the machine-wide lock.
-func lock(ctx context.Context) (func(), error) {
-	f, err := os.OpenFile(filepath.Join(base, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = f.Close() }, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), f.Close())
-		case <-tick.C:
-		}
-	}
 }
 
 // free reports whether nobody has the record's slot, bridge and addresses.
@@ -120,7 +94,7 @@ func sweep() error {
 			continue
 		}
 		left := &Podman{Socket: "unix://" + rec.socket(), Network: rec.Network, Bridge: rec.Bridge, Subnet: rec.Subnet, Dir: rec.Dir, rec: rec}
-		errs = append(errs, left.Close())
+		errs = append(errs, left.remove())
 	}
 	return errors.Join(errs...)
 }

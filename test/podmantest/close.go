@@ -2,6 +2,7 @@ package podmantest
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -17,6 +18,21 @@ import (
 // and firewall rules), the service, what is left of processes and mounts, files.
 // It goes on after an error and returns all of them.
 func (p *Podman) Close() error {
+	err := p.remove()
+	if _, there := os.Stat(base); there != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	unlock, failed := lock(ctx)
+	if failed == nil {
+		unlock() // takes the folder away after the last one
+	}
+	return errors.Join(err, failed)
+}
+
+// remove is Close without the lock.
+func (p *Podman) remove() error {
 	var errs []error
 	if _, err := os.Stat(filepath.Join(p.rec.RunDir, "containers.conf")); err == nil {
 		// Pods first: it takes the infra containers, which rm refuses.

@@ -73,7 +73,7 @@ func Start(ctx context.Context, o Options) (*Podman, error) {
 	err := allocate(ctx, o, func(rec record) (record, error) {
 		p = &Podman{Socket: "unix://" + rec.socket(), Network: rec.Network, Bridge: rec.Bridge, Subnet: rec.Subnet, Dir: rec.Dir, rec: rec}
 		if err := p.start(ctx, o); err != nil {
-			return rec, errors.Join(err, p.Close())
+			return rec, errors.Join(err, p.remove())
 		}
 		return p.rec, nil
 	})

@@ -127,21 +127,83 @@ func block(base int) Ports {
 // process. It returns nil when another process has it.
 func lockBlock(p Ports) (release func(), _ error) {
 	dir := filepath.Join(os.TempDir(), fmt.Sprintf("controlplane-ports-%d", os.Getuid()))
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	f, err := os.OpenFile(filepath.Join(dir, fmt.Sprint(p[portNames[0]])), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, nil
+	file := filepath.Join(dir, fmt.Sprint(p[portNames[0]]))
+	for {
+		// Whoever gives back the last lock takes the folder away, also while this looks
+		// for it: then mkdir says that it exists, or open that it does not.
+		if err := os.MkdirAll(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return nil, err
 		}
-		return nil, err
+		f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR, 0o600)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		locked, err := tryLock(f)
+		if err != nil || !locked {
+			f.Close()
+			return nil, err
+		}
+		if !isAt(f, file) {
+			f.Close()
+			continue // likewise the file
+		}
+		return func() {
+			removeLocked(f, file)
+			removeLeftLocks(dir)
+		}, nil
 	}
-	return func() { f.Close() }, nil
+}
+
+// removeLeftLocks removes the files of processes that were killed, and the folder
+// after the last.
+func removeLeftLocks(dir string) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		file := filepath.Join(dir, e.Name())
+		f, err := os.OpenFile(file, os.O_RDWR, 0)
+		if err != nil {
+			continue
+		}
+		if locked, err := tryLock(f); err != nil || !locked {
+			f.Close()
+			continue
+		}
+		removeLocked(f, file)
+	}
+	_ = os.Remove(dir) // stays while it holds anything
+}
+
+// removeLocked removes a lock's file, if it is still that one, and then unlocks it:
+// whoever opened it before sees that it is no longer there.
+func removeLocked(f *os.File, file string) {
+	if isAt(f, file) {
+		_ = os.Remove(file) // a file that stays harms nobody
+	}
+	f.Close()
+}
+
+func tryLock(f *os.File) (bool, error) {
+	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// isAt reports whether the open file is still the one at the path.
+func isAt(f *os.File, path string) bool {
+	opened, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(opened, there)
 }
 
 // free returns an error that names the first port on which something listens.
