@@ -141,13 +141,13 @@ func (d *demo) sayWhatNext() {
 
 Look:    kubectl-fleet status -n %[4]s --watch
          kubectl-fleet devices -n %[4]s
-         curl http://%[5]s:%[6]d/
-Change:  cd %[7]s
-         edit %[8]s/kustomization.yaml (newTag: v1 to v%[9]d are there), git commit -am "Try a version", git push
+         curl %[5]s
+Change:  cd %[6]s
+         edit %[7]s/kustomization.yaml (newTag: v1 to v%[8]d are there), git commit -am "Try a version", git push
 Break:   kill an agent, the operator, a container; it comes back to what Git says
 End:     make demo-down`,
 		readyLine, d.fleet.ControlPlane.Kubeconfig, filepath.Dir(plugin), env.Namespace,
-		d.fleet.Devices[0].HostIP, env.HelloPort, d.fleet.Repository.Dir, env.Overlay, pushes+1)
+		d.fleet.Devices[0].HelloURL(), d.fleet.Repository.Dir, env.Overlay, pushes+1)
 }
 
 // remove stops the fleet and removes its folder, unless its logs are still needed

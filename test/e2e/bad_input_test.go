@@ -55,7 +55,7 @@ func (s *suite) badImage() {
 	s.says("ImagePullFailed", "no-such-version")
 	// The old version goes on serving.
 	for _, d := range s.Devices {
-		g, err := d.Greet(s.Context(), env.HelloPort)
+		g, err := d.Greet(s.Context())
 		s.must("greet", err)
 		if g.Version != "v2" {
 			s.Errorf("%s serves %s", d.ID, g.Version)
@@ -84,20 +84,21 @@ spec:
         image: %s
         ports:
         - containerPort: 8080
-          hostPort: 8090
+          hostPort: %d
 `
 
 func (s *suite) portTaken() {
 	hello, signage := s.containers("hello"), s.containers("signage")
-	listener, err := net.Listen("tcp", net.JoinHostPort(s.Devices[0].HostIP, "8090"))
+	port := s.SparePort()
+	listener, err := net.Listen("tcp", fmt.Sprintf("%s:%d", s.Devices[0].HostIP, port))
 	s.must("take the port", err)
-	s.must("write", s.Repository.Write(env.Overlay+"/taken.yaml", fmt.Sprintf(portTaken, s.ControlPlane.Registry+"/hello:v3")))
+	s.must("write", s.Repository.Write(env.Overlay+"/taken.yaml", fmt.Sprintf(portTaken, s.ControlPlane.Registry+"/hello:v3", port)))
 	s.must("edit", s.Repository.Edit(env.Overlay+"/kustomization.yaml", "- devices.yaml\n", "- devices.yaml\n- taken.yaml\n"))
 	s.push("Want a port that is taken")
 	s.until("taken", "fails", func(d *v1alpha1.Deployment) bool {
 		return len(d.Status.Failures) == 1 && d.Status.Failures[0].Reason == "PortInUse"
 	})
-	s.says("PortInUse", "8090")
+	s.says("PortInUse", fmt.Sprint(port))
 	s.must("free the port", listener.Close())
 	s.ready("taken")
 	s.must("edit", s.Repository.Edit(env.Overlay+"/kustomization.yaml", "- taken.yaml\n", ""))
@@ -281,7 +282,7 @@ func (s *suite) cordoned() {
 	s.until("hello", "done but for the cordoned one", func(d *v1alpha1.Deployment) bool {
 		return d.Status.Aggregate.Succeeded == 2 && d.Status.Aggregate.Matched == 3
 	})
-	g, err := s.Devices[2].Greet(s.Context(), env.HelloPort)
+	g, err := s.Devices[2].Greet(s.Context())
 	s.must("greet", err)
 	if g.Greeting != was || s.containers("hello")["shop-3"] != before["shop-3"] {
 		s.Errorf("the cordoned device says %q in container %s", g.Greeting, s.containers("hello")["shop-3"])

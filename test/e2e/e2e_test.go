@@ -199,7 +199,7 @@ func (s *suite) greets() {
 	s.Helper()
 	for _, d := range s.Devices {
 		s.must("wait", env.Until(s.Context(), limit, d.ID+" greets", func(ctx context.Context) error {
-			g, err := d.Greet(ctx, env.HelloPort)
+			g, err := d.Greet(ctx)
 			if err == nil && g.Greeting != s.greeting {
 				return fmt.Errorf("it says %q, want %q; log %s", g.Greeting, s.greeting, d.Agent.Log)
 			}
@@ -265,7 +265,7 @@ func (s *suite) removedByHand() {
 		if now := s.containers("hello")[device.ID]; now == "" || now == before[device.ID] {
 			return fmt.Errorf("there is %q", now)
 		}
-		_, err := device.Greet(ctx, env.HelloPort)
+		_, err := device.Greet(ctx)
 		return err
 	}))
 	after := s.containers("hello")
@@ -362,7 +362,7 @@ func (s *suite) agentWithoutNATS() {
 	s.must("remove a container", err)
 	s.must("start the agent", device.Agent.Start())
 	s.must("wait", env.Until(s.Context(), limit, "the device runs what it last knew", func(ctx context.Context) error {
-		g, err := device.Greet(ctx, env.HelloPort)
+		g, err := device.Greet(ctx)
 		if err == nil && g.Greeting != s.greeting {
 			return fmt.Errorf("it says %q", g.Greeting)
 		}

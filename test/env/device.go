@@ -18,11 +18,13 @@ import (
 
 // Device is one machine of the fleet: a podman that nobody else uses, and an
 // agent in front of it. The ports of its containers are bound to a loopback
-// address of its own, so that every device can have a port 8080.
+// address of its own, so that every device can have the same ports.
 type Device struct {
 	ID string
-	// HostIP is where its ports are.
-	HostIP string
+	// HostIP is where its ports are, HelloPort the one on which the Deployment hello
+	// answers.
+	HostIP    string
+	HelloPort int
 	// PublicKey is the device's identity.
 	PublicKey string
 	Podman    *podmantest.Podman
@@ -34,13 +36,13 @@ type Device struct {
 // podmanFolder is where a device's podman keeps its storage, in the device's folder.
 const podmanFolder = "podman"
 
-// newDevice prepares the n-th device, from 0, without starting anything.
-func (o Options) newDevice(n int, id string) (*Device, error) {
+// newDevice prepares a device without starting anything.
+func (o Options) newDevice(id, hostIP string, helloPort int) (*Device, error) {
 	dir := filepath.Join(o.Dir, id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	return &Device{ID: id, HostIP: fmt.Sprintf("127.0.0.%d", 11+n), dir: dir, Agent: &Process{
+	return &Device{ID: id, HostIP: hostIP, HelloPort: helloPort, dir: dir, Agent: &Process{
 		Name: "the agent of " + id, Path: filepath.Join(o.Bin, "fleet-agent"), Args: []string{"run"},
 		Env: []string{"FLEET_AGENT_CONFIG=" + filepath.Join(dir, "config.yaml")},
 		Log: filepath.Join(o.Dir, "logs", id+".log"),
@@ -92,12 +94,15 @@ type Greeting struct {
 	Greeting string `json:"greeting"`
 }
 
-// Greet asks the workload on a port of the device.
-func (d *Device) Greet(ctx context.Context, port int) (Greeting, error) {
+// HelloURL is where the Deployment hello answers.
+func (d *Device) HelloURL() string { return fmt.Sprintf("http://%s:%d/", d.HostIP, d.HelloPort) }
+
+// Greet asks the device's hello.
+func (d *Device) Greet(ctx context.Context) (Greeting, error) {
 	var g Greeting
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("http://%s:%d/", d.HostIP, port), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.HelloURL(), nil)
 	if err != nil {
 		return g, err
 	}
@@ -105,11 +110,11 @@ func (d *Device) Greet(ctx context.Context, port int) (Greeting, error) {
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return g, fmt.Errorf("%s: %w: %w", d.ID, ErrNotServing, err)
+		return g, fmt.Errorf("%s: %w on %s; the agent's log is %s: %w", d.ID, ErrNotServing, d.HelloURL(), d.Agent.Log, err)
 	}
 	defer response.Body.Close()
 	if err := json.NewDecoder(response.Body).Decode(&g); err != nil {
-		return g, fmt.Errorf("%s: decode greeting: %w", d.ID, err)
+		return g, fmt.Errorf("%s: decode greeting of %s: %w", d.ID, d.HelloURL(), err)
 	}
 	return g, nil
 }

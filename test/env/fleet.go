@@ -42,9 +42,11 @@ type Fleet struct {
 	Client client.WithWatch
 
 	operatorHealth string
+	addresses      *addresses
 }
 
-// New prepares the folders of a fleet. Nothing runs yet.
+// New prepares the folders of a fleet and reserves the addresses of its devices,
+// until Close. Nothing runs yet.
 func New(o Options, ids ...string) (*Fleet, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o700); err != nil {
 		return nil, err
@@ -53,13 +55,18 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	reserved, err := reserve(len(ids))
+	if err != nil {
+		return nil, err
+	}
 	f := &Fleet{
-		Options: o, ControlPlane: o.controlPlane(), operatorHealth: health,
+		Options: o, ControlPlane: o.controlPlane(), operatorHealth: health, addresses: reserved,
 		Repository: &Repository{Dir: filepath.Join(o.Dir, "repository")},
 	}
 	for n, id := range ids {
-		device, err := o.newDevice(n, id)
+		device, err := o.newDevice(id, reserved.host(n), reserved.Hello)
 		if err != nil {
+			reserved.release()
 			return nil, err
 		}
 		f.Devices = append(f.Devices, device)
@@ -200,6 +207,12 @@ func (f *Fleet) Scaffold(ctx context.Context, image string) error {
 	if _, err := f.Kubectl(ctx, args...); err != nil {
 		return err
 	}
+	// The usual ports may be taken on this machine.
+	for file, port := range map[string][2]int{"base/hello.yaml": {8080, f.addresses.Hello}, "base/signage.yaml": {8081, f.addresses.Signage}} {
+		if err := f.Repository.Edit(file, fmt.Sprintf("hostPort: %d\n", port[0]), fmt.Sprintf("hostPort: %d\n", port[1])); err != nil {
+			return err
+		}
+	}
 	for _, args := range [][]string{{"init", "--quiet", "--initial-branch", "main"}, {"remote", "add", "origin", url}} {
 		if _, err := f.Repository.git(ctx, args...); err != nil {
 			return err
@@ -218,6 +231,10 @@ func (f *Fleet) Kubectl(ctx context.Context, args ...string) (string, error) {
 	args = append([]string{"KUBECONFIG=" + f.ControlPlane.Kubeconfig, filepath.Join(f.Bin, "kubectl-fleet")}, args...)
 	return run(ctx, f.Dir, "/usr/bin/env", args...)
 }
+
+// SparePort is one that is free on every device and that hello and signage leave
+// alone.
+func (f *Fleet) SparePort() int { return f.addresses.Spare }
 
 // AllServe waits until every device serves the version of hello.
 func (f *Fleet) AllServe(ctx context.Context, version string) error {
@@ -243,6 +260,7 @@ func (f *Fleet) Close() error {
 		f.Operator.Stop(10 * time.Second)
 	}
 	f.ControlPlane.Stop()
+	f.addresses.release()
 	return errors.Join(errs...)
 }
 

@@ -16,9 +16,6 @@ import (
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
-// HelloPort is where the Deployment hello answers on each device.
-const HelloPort = 8080
-
 // Hop is one stage between `git push` and the containers.
 type Hop struct {
 	Name string
@@ -177,7 +174,7 @@ func each(ctx context.Context, w watch.Interface, what string, done func(client.
 // Serves waits until the device's hello answers with the version.
 func (d *Device) Serves(ctx context.Context, version string) error {
 	return Until(ctx, time.Minute, d.ID+" serves "+version, func(ctx context.Context) error {
-		g, err := d.Greet(ctx, HelloPort)
+		g, err := d.Greet(ctx)
 		if err == nil && g.Version != version {
 			return fmt.Errorf("it serves %q; the agent's log is %s", g.Version, d.Agent.Log)
 		}

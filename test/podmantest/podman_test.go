@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"strings"
@@ -22,6 +23,7 @@ func TestSeveralRunBesideEachOtherAndLeaveNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	const n = 3
+	port := freePort(t)
 	var wg sync.WaitGroup
 	all := make([]*podmantest.Podman, n)
 	for i := range n {
@@ -42,7 +44,7 @@ func TestSeveralRunBesideEachOtherAndLeaveNothing(t *testing.T) {
 				return
 			}
 			// The same port on an address of its own, and 127.0.0.0/8 has plenty.
-			if _, err := p.Run("run", "-d", "--pod=new:web", "-p", fmt.Sprintf("127.0.0.%d:18480:8080", i+11), "-e", fmt.Sprintf("MSG=from %d", i), "localhost/app:1"); err != nil {
+			if _, err := p.Run("run", "-d", "--pod=new:web", "-p", fmt.Sprintf("127.0.0.%d:%d:8080", i+11, port), "-e", fmt.Sprintf("MSG=from %d", i), "localhost/app:1"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -52,7 +54,7 @@ func TestSeveralRunBesideEachOtherAndLeaveNothing(t *testing.T) {
 		t.FailNow()
 	}
 	for i := range n {
-		if got, want := get(t, fmt.Sprintf("http://127.0.0.%d:18480/", i+11)), fmt.Sprintf("from %d\n", i); got != want {
+		if got, want := get(t, fmt.Sprintf("http://127.0.0.%d:%d/", i+11, port)), fmt.Sprintf("from %d\n", i); got != want {
 			t.Errorf("podman %d answers %q, want %q", i, got, want)
 		}
 	}
@@ -95,6 +97,17 @@ func TestServiceStopsAndStartsWithoutTouchingContainers(t *testing.T) {
 	if err := p.StartService(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// freePort is one that nobody has on any address.
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func get(t *testing.T, url string) string {
