@@ -23,25 +23,58 @@ import (
 func (s *suite) says(want ...string) {
 	s.Helper()
 	s.must("wait", env.Until(s.Context(), limit, "kubectl fleet status says it", func(ctx context.Context) error {
-		// It exits with 1 when something is wrong, which is what is waited for.
 		out, err := s.Kubectl(ctx, "status", "--namespace", env.Namespace)
-		text := out
 		if err != nil {
-			text += err.Error()
+			return err
 		}
 		for _, w := range want {
-			if !strings.Contains(text, w) {
-				return fmt.Errorf("%q is not in\n%s", w, text)
+			if !strings.Contains(out, w) {
+				return fmt.Errorf("%q is not in\n%s", w, out)
 			}
 		}
 		return nil
 	}))
 }
 
-func (s *suite) push(message string) {
+// push commits and pushes what was edited, and returns the commit.
+func (s *suite) push(message string) string {
 	s.Helper()
-	_, err := s.Repository.Push(s.Context(), message)
+	commit, err := s.Repository.Push(s.Context(), message)
 	s.must("push", err)
+	return commit
+}
+
+// well waits until a commit is applied and `kubectl fleet status` finds nothing
+// wrong. While Flux works on a commit, nothing is wrong yet.
+func (s *suite) well(commit string) {
+	s.Helper()
+	s.must("wait", env.Until(s.Context(), limit, "status is well again", func(ctx context.Context) error {
+		out, err := s.Kubectl(ctx, "status", "--namespace", env.Namespace, "--exit-code")
+		if err != nil {
+			return fmt.Errorf("%w\n%s", err, out)
+		}
+		if applied := "applied " + commit[:7]; !strings.Contains(out, applied) {
+			return fmt.Errorf("%q is not in\n%s", applied, out)
+		}
+		return nil
+	}))
+}
+
+// logs waits until a process has written all the words to its log.
+func (s *suite) logs(p *env.Process, want ...string) {
+	s.Helper()
+	s.must("wait", env.Until(s.Context(), limit, p.Name+" logs it", func(context.Context) error {
+		log, err := os.ReadFile(p.Log)
+		if err != nil {
+			return err
+		}
+		for _, w := range want {
+			if !strings.Contains(string(log), w) {
+				return fmt.Errorf("%q is not in %s", w, p.Log)
+			}
+		}
+		return nil
+	}))
 }
 
 func (s *suite) badImage() {
@@ -165,11 +198,7 @@ func (s *suite) badSpec() {
 		s.says(c.want)
 		s.same("hello", hello)
 		s.must("edit", s.Repository.Edit("base/hello.yaml", c.new, c.old))
-		s.push("Have no " + c.name)
-		s.must("wait", env.Until(s.Context(), limit, "status is well again", func(ctx context.Context) error {
-			_, err := s.Kubectl(ctx, "status", "--namespace", env.Namespace)
-			return err
-		}))
+		s.well(s.push("Have no " + c.name))
 	}
 	s.same("hello", hello)
 }
@@ -250,16 +279,8 @@ func (s *suite) malformed() {
 		}
 	}
 	s.event(env.Namespace, "MalformedValue")
-	log, err := os.ReadFile(s.Operator.Log)
-	s.must("read the operator's log", err)
-	if !strings.Contains(string(log), "malformed value on the bus") || !strings.Contains(string(log), "heartbeat.Not_A_Label") {
-		s.Error("the operator's log does not name the malformed values")
-	}
-	agent, err := os.ReadFile(s.Devices[0].Agent.Log)
-	s.must("read the agent's log", err)
-	if !strings.Contains(string(agent), "desired state") {
-		s.Error("the agent's log does not name the malformed value")
-	}
+	s.logs(s.Operator, "malformed value on the bus", "heartbeat.Not_A_Label")
+	s.logs(s.Devices[0].Agent, "refused a message of desired state")
 	s.greet("Nonsense is survived")
 	s.greets()
 	if len(s.containers("hello")) != len(hello) {
