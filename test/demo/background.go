@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -27,13 +28,10 @@ func (d *demo) background(ctx context.Context, out io.Writer) error {
 	if pid := d.owner(); pid != 0 {
 		return fmt.Errorf("a demo runs already in %s (process %d); `make demo-down` ends it", d.dir, pid)
 	}
-	// Beside the folder, which the child makes anew.
-	logPath := filepath.Clean(d.dir) + ".log"
-	log, err := os.Create(logPath)
+	log, err := os.Create(d.log())
 	if err != nil {
 		return err
 	}
-	defer os.Remove(logPath)
 	defer log.Close()
 	child := exec.Command(self, "up", "--keep", "--attached", "--dir", d.dir, "--bin", d.bin, "--manifests", d.manifests)
 	child.Stdout, child.Stderr = log, log
@@ -41,11 +39,16 @@ func (d *demo) background(ctx context.Context, out io.Writer) error {
 	if err := child.Start(); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- child.Wait() }()
+	ended := make(chan struct{})
+	var end error // to be read after ended
+	go func() {
+		end = child.Wait()
+		close(ended)
+	}()
 	shown := 0
 	show := func() (string, error) {
-		all, err := os.ReadFile(logPath)
+		// Not by its name: a child that is told to stop removes the file in the end.
+		all, err := io.ReadAll(io.NewSectionReader(log, 0, math.MaxInt64))
 		if err != nil {
 			return "", err
 		}
@@ -59,9 +62,11 @@ func (d *demo) background(ctx context.Context, out io.Writer) error {
 			return err
 		}
 		select {
-		case err := <-ended:
-			_, _ = show() // the last words
-			return env.Permanent(fmt.Errorf("it ended: %w", err))
+		case <-ended:
+			if end == nil {
+				end = errors.New("it was told to stop")
+			}
+			return env.Permanent(fmt.Errorf("it ended: %w", end))
 		default:
 		}
 		if _, after, ready := strings.Cut(all, readyLine); !ready || !strings.Contains(after, "make demo-down") {
@@ -69,9 +74,12 @@ func (d *demo) background(ctx context.Context, out io.Writer) error {
 		}
 		return nil
 	})
-	if err != nil {
-		_ = syscall.Kill(child.Process.Pid, syscall.SIGTERM) // it may have ended
-		return err
+	if err == nil {
+		// The log stays as long as the child, which goes on writing to it.
+		return nil
 	}
-	return nil
+	_ = syscall.Kill(child.Process.Pid, syscall.SIGTERM) // it may have ended
+	<-ended
+	_, _ = show() // the last words
+	return errors.Join(err, removeIfThere(d.log()))
 }

@@ -32,7 +32,18 @@ func (d *demo) up(ctx context.Context, keep bool) (err error) {
 	}
 	defer unlock()
 	defer func() {
-		err = errors.Join(err, d.remove(err != nil))
+		failed := err != nil
+		if failed && ctx.Err() != nil {
+			// Being stopped is no failure, in whatever words the step says that it was
+			// cut off.
+			failed, err = false, ctx.Err()
+		}
+		switch left := d.remove(failed); {
+		case left != nil && failed:
+			err = errors.Join(err, left)
+		case left != nil:
+			err = left
+		}
 	}()
 	if err := d.bringUp(ctx); err != nil {
 		return err
@@ -134,19 +145,23 @@ func (d *demo) show(ctx context.Context) error {
 
 func (d *demo) sayWhatNext() {
 	plugin := filepath.Join(d.fleet.Bin, "kubectl-fleet")
+	shell := ""
+	if os.Getenv("SUDO_USER") != "" {
+		shell = "\n  sudo -s # the demo's files are root's"
+	}
 	d.progress.Say(`
-%s
+%s%s
   export KUBECONFIG=%s
   export PATH=%s:$PATH
 
-Look:    kubectl-fleet status -n %[4]s --watch
-         kubectl-fleet devices -n %[4]s
-         curl %[5]s
-Change:  cd %[6]s
-         edit %[7]s/kustomization.yaml (newTag: v1 to v%[8]d are there), git commit -am "Try a version", git push
+Look:    kubectl-fleet status -n %[5]s --watch
+         kubectl-fleet devices -n %[5]s
+         curl %[6]s
+Change:  cd %[7]s
+         edit %[8]s/kustomization.yaml (newTag: v1 to v%[9]d are there), git commit -am "Try a version", git push
 Break:   kill an agent, the operator, a container; it comes back to what Git says
 End:     make demo-down`,
-		readyLine, d.fleet.ControlPlane.Kubeconfig, filepath.Dir(plugin), env.Namespace,
+		readyLine, shell, d.fleet.ControlPlane.Kubeconfig, filepath.Dir(plugin), env.Namespace,
 		d.fleet.Devices[0].HelloURL(), d.fleet.Repository.Dir, env.Overlay, pushes+1)
 }
 
@@ -154,7 +169,7 @@ End:     make demo-down`,
 // to see what went wrong.
 func (d *demo) remove(failed bool) error {
 	if d.fleet == nil {
-		return nil
+		return os.RemoveAll(d.dir) // nothing has run that could have a log
 	}
 	var err error
 	step := d.progress.Step("stop and remove everything", func() error {
@@ -165,8 +180,24 @@ func (d *demo) remove(failed bool) error {
 		d.progress.Say("The logs stay in %s; `make demo-down` removes them.", filepath.Join(d.dir, "logs"))
 		return step
 	}
-	return errors.Join(step, os.RemoveAll(d.dir))
+	return errors.Join(step, d.removeFiles())
 }
+
+// removeFiles removes the folder, and the log of a demo in the background.
+func (d *demo) removeFiles() error {
+	return errors.Join(removeIfThere(d.log()), os.RemoveAll(d.dir))
+}
+
+func removeIfThere(file string) error {
+	if err := os.Remove(file); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// log is where a demo in the background writes what it prints: beside the folder,
+// which it makes anew.
+func (d *demo) log() string { return filepath.Clean(d.dir) + ".log" }
 
 // claim makes the folder and writes who owns it. Only one demo runs in a folder.
 func (d *demo) claim() (func(), error) {
@@ -197,12 +228,17 @@ func (d *demo) owner() int {
 	if _, err := fmt.Sscan(string(raw), &pid); err != nil || pid <= 0 {
 		return 0
 	}
-	// Another process may have got the number since.
-	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !strings.Contains(string(line), "demo\x00up") {
+	if !running(pid) {
 		return 0
 	}
 	return pid
+}
+
+// running reports whether the process is a demo: another one may have got the
+// number since.
+func running(pid int) bool {
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	return err == nil && strings.Contains(string(line), "demo\x00up")
 }
 
 // down ends a demo that runs in the background, and removes what one that was
@@ -214,7 +250,7 @@ func (d *demo) down(ctx context.Context) error {
 				return err
 			}
 			return env.Until(ctx, time.Minute, "the demo ended", func(context.Context) error {
-				if d.owner() != 0 {
+				if running(pid) {
 					return fmt.Errorf("process %d still runs", pid)
 				}
 				return nil
@@ -225,6 +261,9 @@ func (d *demo) down(ctx context.Context) error {
 		}
 	}
 	if err := d.sweep(); err != nil {
+		return err
+	}
+	if err := d.removeFiles(); err != nil {
 		return err
 	}
 	d.progress.Say("Nothing of the demo is left. What was downloaded and built stays in the caches that `make help` names.")
