@@ -12,18 +12,35 @@ BIN := $(CURDIR)/bin
 FLEET_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fleet
 export FLEET_CACHE
 
+# What runs podmans is done by a target of the same name with "root-" before it, for
+# which test/asroot.sh asks sudo when that is needed. It does so before anything is
+# built, and passes on what was given to this make.
+AS_ROOT = @test/asroot.sh $(MAKE) --no-print-directory root-$@ $(MAKEOVERRIDES) \
+	$(if $(filter environment,$(origin FLEET_CACHE)),FLEET_CACHE=$(FLEET_CACHE))
+
+# What is built under sudo is the user's all the same.
+GIVE_BACK = @$(if $(SUDO_UID),chown -R $(SUDO_UID):$(SUDO_GID) $(BIN))
+
 ##@ Start here
 
-.PHONY: demo
-demo: deps build ## Bring up a whole fleet, roll out changes with git push; KEEP=1 leaves it running
+.PHONY: demo root-demo
+demo: ## Bring up a whole fleet, roll out changes with git push; KEEP=1 leaves it running
+	$(AS_ROOT)
+root-demo: deps build
 	$(BIN)/demo up --bin $(BIN) --manifests manifests $(if $(KEEP),--keep)
 
-.PHONY: demo-down
+.PHONY: demo-down root-demo-down
 demo-down: ## Remove every trace of the demo
-	@if [ -x $(BIN)/demo ]; then $(BIN)/demo down; else echo "nothing was built, so nothing runs"; fi
+	$(AS_ROOT)
+root-demo-down:
+	@[ -x $(BIN)/demo ] || $(GO_BUILD) -o $(BIN)/ ./test/demo # after make clean
+	$(GIVE_BACK)
+	@$(BIN)/demo down
 
-.PHONY: test
-test: deps build lint verify test-unit test-controlplane test-e2e ## Run every test; sets up all that it needs
+.PHONY: test root-test
+test: ## Run every test; sets up all that it needs
+	$(AS_ROOT)
+root-test: deps build lint verify root-test-unit test-controlplane root-test-e2e
 
 ##@ Build
 
@@ -40,6 +57,7 @@ build-test: ## Build the demo, its workload and the control plane that tests run
 	$(GO_BUILD) -o $(BIN)/ ./test/hello ./test/demo
 	cd test/controlplane && CGO_ENABLED=0 go build -trimpath -o $(BIN)/controlplane .
 	$(BIN)/controlplane build
+	$(GIVE_BACK)
 
 .PHONY: deps
 deps: ## Install the Debian packages that demo and tests need
@@ -47,12 +65,16 @@ deps: ## Install the Debian packages that demo and tests need
 
 ##@ Test
 
-.PHONY: test-unit
+.PHONY: test-unit root-test-unit
 test-unit: ## Unit tests, and the kinds against a real kube-apiserver
+	$(AS_ROOT)
+root-test-unit:
 	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -v /test/e2e$$)
 
-.PHONY: test-e2e
+.PHONY: test-e2e root-test-e2e
 test-e2e: ## From a Git push to containers, with everything on the way killed in between
+	$(AS_ROOT)
+root-test-e2e:
 	go test -count=1 -timeout 20m -v ./test/e2e
 
 .PHONY: test-controlplane
@@ -66,6 +88,8 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
+	cd test/controlplane && go vet ./...
+	cd test/controlplane && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...
 
 .PHONY: fmt
 fmt: ## Format the Go code

@@ -6,7 +6,11 @@ cd "$(dirname "$0")/.."
 
 copy=$(mktemp -d -t fleet-verify-XXXXXX)
 trap 'rm -rf "$copy"' EXIT
-git ls-files -z --cached --others --exclude-standard | xargs -0 -I{} sh -c '[ -e "{}" ] && printf "%s\0" "{}"' |
+# Without what is deleted and still tracked: there is nothing to copy.
+git ls-files -z --cached --others --exclude-standard |
+  while IFS= read -r -d '' file; do
+    if [ -e "$file" ] || [ -L "$file" ]; then printf '%s\0' "$file"; fi
+  done |
   tar --null -T - -cf - | tar -C "$copy" -xf -
 (cd "$copy" && git init -q && git add -A &&
   git -c user.name=verify -c user.email=verify@localhost commit -qm before &&

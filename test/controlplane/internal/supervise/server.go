@@ -3,7 +3,6 @@ package supervise
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log"
 	"net"
 	"net/http"
@@ -74,7 +73,7 @@ func logged(logger *log.Logger, next http.Handler) http.Handler {
 		began := time.Now()
 		rec := &statusRecorder{ResponseWriter: w, status: http.StatusOK}
 		next.ServeHTTP(rec, r)
-		logger.Print(fmt.Sprintf("%s %s %d %s", r.Method, r.URL.RequestURI(), rec.status, time.Since(began).Round(time.Millisecond)))
+		logger.Printf("%s %s %d %s", r.Method, r.URL.RequestURI(), rec.status, time.Since(began).Round(time.Millisecond))
 	})
 }
 
