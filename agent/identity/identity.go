@@ -15,7 +15,9 @@ import (
 	"github.com/nationtech/fleet/agent/store"
 )
 
-// Ensure makes the key if the file is missing, and returns its public half.
+// Ensure makes the key if the file is missing, and returns its public half. Of
+// several that make one at once the first has it, and all return the same: a fleet
+// may know a key from the moment it was printed.
 func Ensure(path string) (string, error) {
 	public, err := Public(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +35,7 @@ func Ensure(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make an identity: %w", err)
 	}
-	if err := store.WriteFile(path, append(seed, '\n'), 0o600); err != nil {
+	if err := store.CreateFile(path, append(seed, '\n'), 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", fmt.Errorf("write identity: %w", err)
 	}
 	return Public(path)

@@ -3,7 +3,9 @@ package identity
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -23,6 +25,31 @@ func TestEnsureMakesAKeyOnceAndForItsOwnerOnly(t *testing.T) {
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v, want 0600", info.Mode(), err)
+	}
+}
+
+func TestEnsureMakesOneKeyForAllWhoAskAtOnce(t *testing.T) {
+	for range 20 {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "identity.nk")
+		keys := make([]string, 8)
+		var asking sync.WaitGroup
+		for i := range keys {
+			asking.Go(func() {
+				var err error
+				if keys[i], err = Ensure(path); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		asking.Wait()
+		if different := slices.Compact(slices.Sorted(slices.Values(keys))); len(different) != 1 {
+			t.Fatalf("keys %v, want one", different)
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil || len(entries) != 1 {
+			t.Fatalf("left behind: %v, %v", entries, err)
+		}
 	}
 }
 

@@ -11,6 +11,23 @@ import (
 // WriteFile replaces a file at once: after a crash or a power cut it has either
 // its old content or the new, never a part.
 func WriteFile(path string, data []byte, mode fs.FileMode) error {
+	return place(path, data, mode, os.Rename)
+}
+
+// CreateFile makes a file at once, with all its content. The error wraps
+// fs.ErrExist when there is one already, which stays as it is.
+func CreateFile(path string, data []byte, mode fs.FileMode) error {
+	return place(path, data, mode, func(from, to string) error {
+		// A rename would replace what somebody else made meanwhile; a link does not.
+		if err := os.Link(from, to); err != nil {
+			return err
+		}
+		return os.Remove(from)
+	})
+}
+
+// place writes a file beside its place and has it moved there.
+func place(path string, data []byte, mode fs.FileMode, move func(from, to string) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
@@ -19,7 +36,7 @@ func WriteFile(path string, data []byte, mode fs.FileMode) error {
 	if err := errors.Join(fill(f, data, mode), f.Close()); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
+	if err := move(f.Name(), path); err != nil {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return SyncDir(dir)
