@@ -87,7 +87,7 @@ func Load(path string) (Config, error) {
 func Parse(data []byte) (Config, error) {
 	c := Config{
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
-		Podman: Podman{Socket: "unix:///run/podman/podman.sock"},
+		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"},
 		Log:    Log{Level: slog.LevelInfo, Format: "text"},
 	}
 	if err := errors.Join(decode(data, c.fields())...); err != nil {

@@ -35,7 +35,7 @@ func TestParse(t *testing.T) {
 	least := Config{
 		Device: "shop-1", NATS: NATS{URL: "nats://a:4222,nats://b:4222", SeedFile: "/var/lib/fleet-agent/identity.nk"},
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
-		Podman: Podman{Socket: "unix:///run/podman/podman.sock"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
+		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
 	}
 	for name, tt := range map[string]struct {
 		text string

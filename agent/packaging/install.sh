@@ -31,14 +31,38 @@ command -v systemctl >/dev/null || fail "this system has no systemd"
 [ -n "$server" ] || [ -e "$config" ] || fail "--server is missing, and there is no $config yet"
 [ -z "$ca" ] || [ -r "$ca" ] || fail "--ca-file $ca can't be read"
 
-if ! command -v podman >/dev/null; then
-  command -v apt-get >/dev/null || fail "podman is missing: install it, then run this again"
-  echo "installing podman" >&2
+# helper reports whether podman finds one of its helpers.
+helper() {
+  command -v "$1" >/dev/null && return
+  for dir in /usr/libexec/podman /usr/lib/podman /usr/local/libexec/podman /usr/local/lib/podman; do
+    [ ! -x "$dir/$1" ] || return 0
+  done
+  return 1
+}
+# lacking names the packages that are not there. Podman works without most of them
+# until the first pod: that needs catatonit, its network netavark and iptables, and
+# names in it aardvark-dns.
+lacking() {
+  for name in podman catatonit netavark aardvark-dns iptables; do
+    helper "$name" || echo "$name"
+  done
+}
+missing=$(lacking | xargs)
+if [ -n "$missing" ]; then
+  command -v apt-get >/dev/null || fail "missing: $missing; install them, then run this again"
+  echo "installing $missing" >&2
   apt-get update -q >&2
-  # catatonit: pods need it. netavark and aardvark-dns: their networks.
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends \
-    podman catatonit netavark aardvark-dns iptables >&2
+  # shellcheck disable=SC2086 # one word each
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing >&2
+  missing=$(lacking | xargs)
+  [ -z "$missing" ] || fail "still missing after the installation: $missing"
 fi
+# The unit names it in full.
+[ -x /usr/bin/podman ] || fail "podman is not at /usr/bin/podman but at $(command -v podman): install the distribution's"
+version=$(podman --version) && version=${version##* }
+case $version in
+  [0-3].*) fail "podman is $version; the agent needs 4.0 or later" ;;
+esac
 getent passwd fleet-agent >/dev/null ||
   useradd --system --user-group --home-dir /var/lib/fleet-agent --shell /usr/sbin/nologin fleet-agent
 
@@ -58,12 +82,18 @@ if [ ! -e "$config" ]; then
 fi
 FLEET_AGENT_CONFIG=$config /usr/local/bin/fleet-agent validate-config >&2
 
-install -D -m 0644 "$here/fleet-agent.service" /etc/systemd/system/fleet-agent.service
-install -D -m 0644 "$here/podman.socket.conf" /etc/systemd/system/podman.socket.d/fleet-agent.conf
-systemctl daemon-reload
-systemctl enable --quiet podman.socket fleet-agent.service
-systemctl restart podman.socket fleet-agent.service
-
+# Before the service runs: the key that is printed is the one that it will have.
 install -d -m 0711 -o fleet-agent -g fleet-agent /var/lib/fleet-agent
+key=$(runuser -u fleet-agent -- env FLEET_AGENT_CONFIG="$config" /usr/local/bin/fleet-agent identity)
+
+for unit in fleet-agent.service fleet-agent-podman.service fleet-agent-podman.socket; do
+  install -D -m 0644 "$here/$unit" "/etc/systemd/system/$unit"
+done
+# Of an earlier installation, which had the agent use podman's own socket.
+rm -f /etc/systemd/system/podman.socket.d/fleet-agent.conf
+systemctl daemon-reload
+systemctl enable --quiet fleet-agent-podman.socket fleet-agent.service
+systemctl restart fleet-agent-podman.socket fleet-agent.service
+
 echo "installed; the fleet has to know this device by its public key:" >&2
-runuser -u fleet-agent -- env FLEET_AGENT_CONFIG="$config" /usr/local/bin/fleet-agent identity
+echo "$key"

@@ -1,0 +1,91 @@
+// Package packaging holds the agent's units and its installer to each other and to
+// what systemd accepts.
+package packaging
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nationtech/fleet/agent/config"
+)
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+func units(t *testing.T) []string {
+	t.Helper()
+	var found []string
+	for _, pattern := range []string{"*.service", "*.socket"} {
+		some, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, some...)
+	}
+	return found
+}
+
+func TestTheAgentLooksForPodmanWhereTheSocketIs(t *testing.T) {
+	c, err := config.Parse([]byte("nats: {url: nats://fleet.example.com:4222}\ndevice: till-1\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := strings.TrimPrefix(c.Podman.Socket, "unix://")
+	if socket := read(t, "fleet-agent-podman.socket"); !strings.Contains(socket, "ListenStream="+path+"\n") {
+		t.Errorf("the agent's default is %s, the unit has\n%s", path, socket)
+	}
+}
+
+func TestTheInstallerKnowsEveryUnit(t *testing.T) {
+	script := read(t, "install.sh")
+	for _, unit := range units(t) {
+		if !strings.Contains(script, unit) {
+			t.Errorf("install.sh does not install %s", unit)
+		}
+	}
+	if identity, start := strings.LastIndex(script, "fleet-agent identity"), strings.Index(script, "systemctl restart"); identity < 0 || start < identity {
+		t.Error("the service is started before the identity is made")
+	}
+	if out, err := exec.Command("sh", "-n", "install.sh").CombinedOutput(); err != nil {
+		t.Errorf("install.sh: %v\n%s", err, out)
+	}
+}
+
+// execLine is a command that systemd-analyze would look for on this machine.
+var execLine = regexp.MustCompile(`(?m)^(Exec\w+=)\S+`)
+
+func TestSystemdUnderstandsTheUnits(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("no systemd-analyze on this machine")
+	}
+	dir := t.TempDir()
+	args := []string{"verify", "--man=no"}
+	for _, unit := range units(t) {
+		path := filepath.Join(dir, unit)
+		text := execLine.ReplaceAllString(read(t, unit), "${1}/bin/true")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		args = append(args, path)
+	}
+	var stderr bytes.Buffer
+	cmd := exec.Command(analyze, args...)
+	cmd.Stderr = &stderr
+	// It ends with 0 when a setting is not known, so whatever it says counts.
+	if err := cmd.Run(); err != nil || stderr.Len() > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, stderr.String())
+	}
+}
