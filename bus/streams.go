@@ -22,10 +22,20 @@ const headerRoom = 1 << 10
 // operator replica, and room for people who look.
 const maxConsumers = 64
 
+// stateBytes is how much all reports of all devices may take unless an installation
+// says otherwise: more than a million of them.
+const stateBytes = 1 << 30
+
+// smallState is less than any report takes, subject and server's own share included.
+const smallState = 256
+
 // StreamOptions are what an installation chooses.
 type StreamOptions struct {
 	// Replicas of each stream; 0 is 1.
 	Replicas int
+	// StateBytes is how much the reports of the devices may take together on the disk
+	// of each replica; 0 is 1 GiB.
+	StateBytes int64
 }
 
 // EnsureStreams creates the streams behind the buckets, or brings existing ones to
@@ -41,7 +51,7 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, o StreamOptions)
 	} {
 		// CreateOrUpdateStream would say "not found" for a stream that is there and
 		// can't be changed, and then not say why.
-		config := streamConfig(bucket, max(o.Replicas, 1))
+		config := streamConfig(bucket, o)
 		_, err := js.CreateStream(ctx, config)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			_, err = js.UpdateStream(ctx, config)
@@ -53,12 +63,12 @@ func EnsureStreams(ctx context.Context, js jetstream.JetStream, o StreamOptions)
 	return nil
 }
 
-func streamConfig(bucket contracts.Bucket, replicas int) jetstream.StreamConfig {
+func streamConfig(bucket contracts.Bucket, o StreamOptions) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name:              bucket.Stream(),
 		Retention:         jetstream.LimitsPolicy,
 		Storage:           jetstream.FileStorage,
-		Replicas:          replicas,
+		Replicas:          max(o.Replicas, 1),
 		MaxMsgsPerSubject: 1,
 		Discard:           jetstream.DiscardOld,
 		MaxConsumers:      maxConsumers,
@@ -86,6 +96,17 @@ func streamConfig(bucket contracts.Bucket, replicas int) jetstream.StreamConfig 
 		c.Description = "What each device says of each deployment"
 		c.Subjects = []string{bucket.Subject("state.*.*")}
 		c.MaxMsgSize = contracts.MaxDeviceStateSize + headerRoom
+		// Here alone a device chooses how many keys there are, and one message of each
+		// bounds nothing. The server knows no limit for one user, so this is for all: a
+		// device that writes without end pushes out the oldest reports of others. The
+		// other way, to refuse what is new, would let it hold up every rollout for good.
+		// What is pushed out a running operator has read already, and keeps.
+		c.MaxBytes = o.StateBytes
+		if c.MaxBytes <= 0 {
+			c.MaxBytes = stateBytes
+		}
+		// Keys with nothing behind them fill the server's memory before the disk.
+		c.MaxMsgs = max(c.MaxBytes/smallState, 1)
 	case contracts.BucketDeviceInfo:
 		c.Description = "What each device says of itself"
 		c.Subjects = []string{bucket.Subject("info.*")}

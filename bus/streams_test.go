@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,10 @@ func TestStreamsHaveNothingThatADeviceCouldTurnAgainstOthers(t *testing.T) {
 		if !c.DenyDelete || !c.DenyPurge {
 			t.Errorf("%s: deny delete %v, deny purge %v", bucket, c.DenyDelete, c.DenyPurge)
 		}
+		// Of the other buckets each device has one key, of desired state none.
+		if bucket == contracts.BucketDeviceState && (c.MaxBytes <= 0 || c.MaxMsgs <= 0 || c.Discard != jetstream.DiscardOld) {
+			t.Errorf("%s: a device can fill the disk: %+v", bucket, c)
+		}
 		if c.MaxMsgsPerSubject != 1 || c.MaxMsgSize <= 0 || c.MaxConsumers <= 0 {
 			t.Errorf("%s is not bounded: %+v", bucket, c)
 		}
@@ -43,6 +48,36 @@ func TestStreamsAreSetUpAgainWithoutLosingWhatTheyHold(t *testing.T) {
 	must(t, err)
 	if _, err := stream.GetLastMsgForSubject(t.Context(), subject); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestADeviceThatWritesWithoutEndStopsNobody has one device invent deployments.
+func TestADeviceThatWritesWithoutEndStopsNobody(t *testing.T) {
+	s := start(t, "a", "b")
+	js := s.operator()
+	const limit = 64 << 10
+	// A stream that is there already is brought to the limit, too.
+	must(t, EnsureStreams(t.Context(), js, StreamOptions{StateBytes: limit}))
+	a := s.connect("a")
+	for _, value := range [][]byte{nil, make([]byte, contracts.MaxDeviceStateSize)} {
+		for n := range 2 * limit / smallState {
+			if len(value) > 0 && n == 8 {
+				break
+			}
+			must(t, a.Publish(contracts.BucketDeviceState.Subject(fmt.Sprintf("state.a.%d-%d", len(value), n)), value))
+		}
+		must(t, a.Flush())
+		p, err := NewPublisher(s.connect("b"), "b")
+		must(t, err)
+		must(t, p.State(t.Context(), contracts.DeploymentState{Deployment: "app", Revision: "app-1", Digest: "0123456789abcdef", Phase: contracts.PhaseRunning, Seq: 1}))
+		stream, err := js.Stream(t.Context(), contracts.BucketDeviceState.Stream())
+		must(t, err)
+		if got := stream.CachedInfo().State; got.Bytes > limit || got.Msgs > limit/smallState {
+			t.Errorf("%d bytes in %d messages, the limit is %d bytes", got.Bytes, got.Msgs, limit)
+		}
+		if _, err := stream.GetLastMsgForSubject(t.Context(), contracts.BucketDeviceState.Subject("state.b.app")); err != nil {
+			t.Errorf("the other device's report: %v", err)
+		}
 	}
 }
 
