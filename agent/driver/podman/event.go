@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"time"
@@ -35,13 +36,19 @@ const (
 // Watch calls handle for every event, and with All each time it has connected
 // anew. It returns when the context ends.
 func (d *Driver) Watch(ctx context.Context, handle func(Event)) {
-	pause := firstPause
+	pause, warned := firstPause, false
 	for ctx.Err() == nil {
-		connected, err := d.watch(ctx, handle)
-		if connected {
-			pause = firstPause
+		begun := time.Now()
+		delivered, err := d.watch(ctx, handle)
+		level := slog.LevelDebug
+		switch {
+		case delivered || time.Since(begun) > longPause:
+			// A request alone says nothing: podman may take it and refuse, or end at once.
+			pause, warned = firstPause, false
+		case !warned && ctx.Err() == nil:
+			level, warned = slog.LevelWarn, true
 		}
-		d.o.Logger.Debug("podman's events ended", "error", err)
+		d.o.Logger.Log(ctx, level, "podman's events ended; they are asked for again, and missed meanwhile", "error", err)
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -50,15 +57,17 @@ func (d *Driver) Watch(ctx context.Context, handle func(Event)) {
 	}
 }
 
-func (d *Driver) watch(ctx context.Context, handle func(Event)) (connected bool, err error) {
+// watch reports whether the stream brought any event before it ended.
+func (d *Driver) watch(ctx context.Context, handle func(Event)) (delivered bool, err error) {
 	query := url.Values{"stream": {"true"}, "filters": {filters(map[string][]string{
 		"label": {LabelDevice + "=" + string(d.o.Device)}, "type": {"container"}, "event": watched,
 	})}}
 	// Podman sends the head of its answer with the first event only, so the body is
-	// waited for apart, and being connected is learnt from the connection.
-	body, err := d.c.open(onConnect(ctx, func() { connected = true; handle(Event{All: true}) }), http.MethodGet, "/events", query, nil)
+	// waited for apart, and that nothing is missed from here on is learnt from the
+	// connection.
+	body, err := d.c.open(onConnect(ctx, func() { handle(Event{All: true}) }), http.MethodGet, "/events", query, nil)
 	if err != nil {
-		return connected, err
+		return delivered, err
 	}
 	defer body.Close()
 	dec := json.NewDecoder(body)
@@ -74,8 +83,9 @@ func (d *Driver) watch(ctx context.Context, handle func(Event)) (connected bool,
 			if errors.Is(err, io.EOF) {
 				err = errors.New("podman closed the stream")
 			}
-			return connected, err
+			return delivered, err
 		}
+		delivered = true
 		handle(Event{
 			Deployment: contracts.DeploymentName(e.Actor.Attributes[LabelDeployment]),
 			Container:  e.Actor.ID,
