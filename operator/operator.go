@@ -14,7 +14,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -63,6 +62,8 @@ type Options struct {
 	// EventsAddr is where Flux's notification-controller listens; empty for none.
 	EventsAddr     string
 	LeaderElection leaderelection.Options
+	// LookForFlux is how often to look whether Flux has come; 0 is once a minute.
+	LookForFlux time.Duration
 	// Namespace that the operator runs in and has its Lease in; empty for the pod's.
 	Namespace string
 	// Metrics is where metrics are registered; nil is what MetricsAddr serves.
@@ -160,7 +161,14 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		return err
 	}
 	if !flux {
-		log.Info("this cluster has no Kustomizations of Flux: the status of Deployments names no source; start the operator again when Flux is there")
+		log.Info("this cluster has no Kustomizations of Flux: the status of Deployments names no source until it has")
+		every := o.LookForFlux
+		if every <= 0 {
+			every = lookForFlux
+		}
+		if err := mgr.Add(&fluxAwaiter{every: every, has: func() (bool, error) { return hasFlux(mgr) }, log: log}); err != nil {
+			return err
+		}
 	}
 	if err := (&deployment.Reconciler{
 		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Gate: inView, Roster: devices, View: view, Store: store,
@@ -189,14 +197,6 @@ func options(concurrent int) controller.Options {
 		SkipNameValidation: new(true),
 		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
 	}
-}
-
-func hasFlux(mgr ctrl.Manager) (bool, error) {
-	_, err := mgr.GetRESTMapper().RESTMapping(kustomizev1.GroupVersion.WithKind(kustomizev1.KustomizationKind).GroupKind(), kustomizev1.GroupVersion.Version)
-	if apimeta.IsNoMatchError(err) {
-		return false, nil
-	}
-	return err == nil, err
 }
 
 // follow keeps the roster as the cluster's Devices are. The function that it
