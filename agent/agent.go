@@ -130,17 +130,19 @@ func (f *fleet) resume(sender *report.Sender) error {
 		return err
 	}
 	for name, r := range records {
+		f.mu.Lock()
 		f.start(name, r)
+		f.mu.Unlock()
 		if r.Report.Seq > 0 {
 			sender.Report(r.Report)
 		}
 		if _, ok := f.known[name]; !ok {
 			// It was told to go, and the agent ended before it was gone.
-			f.worker(name).Remove()
+			f.remove(name)
 		}
 	}
-	for name, d := range f.known {
-		f.worker(name).Set(d)
+	for _, d := range f.known {
+		f.set(d)
 	}
 	f.log.Info("going on with what the device was told before", "deployments", len(f.known))
 	return nil
@@ -157,7 +159,7 @@ func (f *fleet) adopt(ctx context.Context, view map[contracts.DeploymentName]bus
 			f.log.Info("told", "deployment", name, "revision", d.Revision, "commit", d.Commit)
 			f.known[name] = d.DesiredState
 		}
-		f.worker(name).Set(d.DesiredState)
+		f.set(d.DesiredState)
 	}
 	for name := range f.known {
 		if _, ok := view[name]; ok {
@@ -169,7 +171,7 @@ func (f *fleet) adopt(ctx context.Context, view map[contracts.DeploymentName]bus
 		}
 		f.log.Info("told no longer", "deployment", name)
 		delete(f.known, name)
-		f.worker(name).Remove()
+		f.remove(name)
 	}
 	f.removeUnknown(ctx, driver)
 }
@@ -189,28 +191,40 @@ func (f *fleet) removeUnknown(ctx context.Context, driver *podman.Driver) {
 	for name := range names {
 		if _, ok := f.known[name]; !ok {
 			f.log.Warn("containers of a deployment that the device is not told are removed", "deployment", name)
-			f.worker(name).Remove()
+			f.remove(name)
 		}
 	}
 }
 
-// worker returns the worker of a deployment, a new one if there is none.
-func (f *fleet) worker(name contracts.DeploymentName) *running {
+// set tells a deployment's worker what shall run. The lock is held until it knows:
+// gone must not stop it in between.
+func (f *fleet) set(d contracts.DesiredState) {
 	f.mu.Lock()
-	w := f.workers[name]
-	f.mu.Unlock()
-	if w != nil {
+	defer f.mu.Unlock()
+	f.worker(d.Deployment).Set(d)
+}
+
+// remove tells a deployment's worker that nothing shall run.
+func (f *fleet) remove(name contracts.DeploymentName) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.worker(name).Remove()
+}
+
+// worker returns the worker of a deployment, a new one if there is none. The lock
+// is held.
+func (f *fleet) worker(name contracts.DeploymentName) *running {
+	if w := f.workers[name]; w != nil {
 		return w
 	}
 	return f.start(name, store.Record{})
 }
 
+// start starts a worker. The lock is held.
 func (f *fleet) start(name contracts.DeploymentName, r store.Record) *running {
 	ctx, stop := context.WithCancel(f.ctx)
 	w := &running{Worker: worker.New(name, r, f.options), stop: stop, done: make(chan struct{})}
-	f.mu.Lock()
 	f.workers[name] = w
-	f.mu.Unlock()
 	go func() {
 		defer close(w.done)
 		w.Run(ctx)
@@ -219,18 +233,19 @@ func (f *fleet) start(name contracts.DeploymentName, r store.Record) *running {
 }
 
 // gone forgets a deployment of which the server knows that it was removed, unless
-// it was told again meanwhile.
+// it was told again meanwhile. The lock is held to the end, so that whoever is told
+// of it next begins with a worker and a record of its own. A worker never takes the
+// lock, and this one has nothing left to do: it ends at once.
 func (f *fleet) gone(name contracts.DeploymentName) {
 	f.mu.Lock()
+	defer f.mu.Unlock()
 	w := f.workers[name]
 	if w == nil || !w.Removed() {
-		f.mu.Unlock()
 		return
 	}
-	delete(f.workers, name)
-	f.mu.Unlock()
 	w.stop()
 	<-w.done
+	delete(f.workers, name)
 	if err := f.disk.DeleteRecord(name); err != nil {
 		f.log.Error("the record of a removed deployment is still on disk", "error", err)
 	}
