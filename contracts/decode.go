@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -33,7 +34,7 @@ func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | S
 		v.V, limit, invalid = Version, MaxDesiredStateSize, v.validate()
 	case *DeploymentState:
 		v.V, limit = Version, MaxDeviceStateSize
-		v.Message = shorten(v.Message, maxMessage)
+		v.Message, v.Log = shorten(v.Message, maxMessage), lastLines(v.Log, maxLog)
 		invalid = v.validate()
 	case *DeviceInfo:
 		v.V, limit, invalid = Version, MaxDeviceInfoSize, v.validate()
@@ -152,4 +153,17 @@ func shorten(s string, limit int) string {
 		cut--
 	}
 	return s[:cut] + mark
+}
+
+// lastLines cuts whole lines off the beginning until the rest is short enough; of a
+// single line that is too long the end stays.
+func lastLines(s string, limit int) string {
+	if len(s) <= limit {
+		return s
+	}
+	s = s[len(s)-limit:]
+	if i := strings.IndexByte(s, '\n'); i >= 0 && i < len(s)-1 {
+		return s[i+1:]
+	}
+	return strings.ToValidUTF8(s, "")
 }

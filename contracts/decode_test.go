@@ -212,3 +212,16 @@ func TestDigestTellsScoresApart(t *testing.T) {
 		t.Error("different scores have the same digest")
 	}
 }
+
+func TestTheEndOfALogStays(t *testing.T) {
+	for _, c := range []struct{ log, want string }{
+		{"a\nb\n", "a\nb\n"},
+		{"first\nsecond\nthird\n", "third\n"},
+		{"a line that is too long", "too long"},
+		{"\u00e9\u00e9\u00e9\u00e9x", "\u00e9\u00e9\u00e9x"},
+	} {
+		if got := lastLines(c.log, 8); got != c.want {
+			t.Errorf("lastLines(%q) = %q, want %q", c.log, got, c.want)
+		}
+	}
+}

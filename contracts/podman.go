@@ -12,6 +12,9 @@ type PodmanScore struct {
 	RestartPolicy string `json:"restartPolicy"`
 	// StopSeconds is the time from SIGTERM to SIGKILL.
 	StopSeconds int64 `json:"stopSeconds"`
+	// RestartedAt, in whichever form, differs when the containers are to be made
+	// anew though nothing else about them differs.
+	RestartedAt string `json:"restartedAt,omitempty"`
 }
 
 // Container is one container of a pod.

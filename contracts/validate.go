@@ -14,6 +14,7 @@ import (
 const (
 	maxReason     = 64
 	maxMessage    = 1024
+	maxLog        = 2048
 	maxText       = 512
 	maxContainers = 64
 	maxAddresses  = 64
@@ -79,6 +80,7 @@ func (d *DesiredState) validate() error {
 	if err := firstError(
 		validateIdentity(d.Deployment, d.Revision, d.Digest),
 		notNegative("deadlineSeconds", d.DeadlineSeconds),
+		bounded("wave", d.Wave, 63),
 		d.Score.validate(),
 	); err != nil {
 		return err
@@ -111,6 +113,7 @@ func (p *PodmanScore) validate() error {
 	if err := firstError(
 		oneOf("score.podman.restartPolicy", p.RestartPolicy, "Always", "OnFailure", "Never"),
 		notNegative("score.podman.stopSeconds", p.StopSeconds),
+		bounded("score.podman.restartedAt", p.RestartedAt, maxReason),
 	); err != nil {
 		return err
 	}
@@ -287,6 +290,7 @@ func (s *DeploymentState) validate() error {
 		validateIdentity(s.Deployment, s.Revision, s.Digest),
 		bounded("reason", s.Reason, maxReason),
 		bounded("message", s.Message, maxMessage),
+		bounded("log", s.Log, maxLog),
 		atMost("containers", len(s.Containers), maxContainers),
 		notNegative("restarts", s.Restarts),
 		notNegative("drifts", s.Drifts),

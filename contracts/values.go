@@ -35,8 +35,14 @@ type DesiredState struct {
 	// Score with every reference resolved.
 	Score ReconcileScore `json:"score"`
 	// DeadlineSeconds is how long the device may take to get healthy before it
-	// reports the revision as failed.
+	// undoes the revision, or reports it as failed when there is nothing to go back
+	// to.
 	DeadlineSeconds int64 `json:"deadlineSeconds,omitempty"`
+	// Wave is the wave of the rollout in which the device was told, and
+	// FailedBefore whether it was failing before. Devices need neither: they are the
+	// operator's own memory, which lies where it is true.
+	Wave         string `json:"wave,omitempty"`
+	FailedBefore bool   `json:"failedBefore,omitempty"`
 	// Time of writing, by the operator's clock.
 	Time time.Time `json:"time"`
 }
@@ -98,10 +104,23 @@ type DeploymentState struct {
 	Restarts int64 `json:"restarts,omitempty"`
 	// Drifts counts how often something changed by hand was put right.
 	Drifts int64 `json:"drifts,omitempty"`
+	// Log is the end of the failing container's log.
+	Log string `json:"log,omitempty"`
 	// Seq grows with each transition.
 	Seq uint64 `json:"seq"`
-	// Time of the transition, by the device's clock.
-	Time time.Time `json:"time"`
+	// Time of sending, by the device's clock. Since is when the phase began, by the
+	// same clock: what counts is the difference, so the clock may be wrong.
+	Time  time.Time `json:"time"`
+	Since time.Time `json:"since,omitzero"`
+}
+
+// InPhase is how long the phase had lasted when the state was sent; zero where the
+// device does not say, or says nonsense.
+func (s *DeploymentState) InPhase() time.Duration {
+	if s.Since.IsZero() {
+		return 0
+	}
+	return max(0, s.Time.Sub(s.Since))
 }
 
 // ContainerState is what a device says of one container.

@@ -52,6 +52,17 @@ const (
 	// ReasonProgressDeadlineExceeded: no device made progress within
 	// spec.rollout.progressDeadline.
 	ReasonProgressDeadlineExceeded = "ProgressDeadlineExceeded"
+	// ReasonSoaking: the wave has met its success threshold, and is watched for
+	// spec.rollout.waves[].soak before the next one begins.
+	ReasonSoaking = "Soaking"
+	// ReasonAwaitingApproval: the next wave begins when somebody approves it.
+	ReasonAwaitingApproval = "AwaitingApproval"
+	// ReasonRollingBack: the update revision failed, and devices are told to run the
+	// current revision again.
+	ReasonRollingBack = "RollingBack"
+	// ReasonRolledBack: the update revision failed and no reachable device runs it
+	// any more. It is not tried again until another revision was.
+	ReasonRolledBack = "RolledBack"
 	// ReasonBusUnreachable: NATS does not take what devices have to be told.
 	ReasonBusUnreachable = "BusUnreachable"
 	// ReasonReferenceNotFound: a ConfigMap, key or field that the score refers to

@@ -63,6 +63,13 @@ type PodmanScore struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=3600
 	TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds,omitempty"`
+
+	// restartedAt, when it becomes another time, makes a new revision that differs
+	// in nothing else, so that every device makes its containers anew, wave by wave.
+	// `kubectl fleet rollout restart` sets it.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	RestartedAt string `json:"restartedAt,omitempty"`
 }
 
 // RestartPolicy says when a container that has ended is started again.
