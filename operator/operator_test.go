@@ -195,7 +195,7 @@ func TestFailingDevicesStallARolloutAndAFixGoesThrough(t *testing.T) {
 	if got := reason(d.Status.Conditions, v1alpha1.ConditionReconciling); got != "" {
 		t.Errorf("Reconciling is %q beside Stalled", got)
 	}
-	f.event(f.namespace, "app", v1alpha1.ReasonDevicesFailed)
+	f.event(f.namespace, "app", "WaveHalted")
 	for _, d := range []*simulated{good, bad} {
 		d.mu.Lock()
 		d.answer = running

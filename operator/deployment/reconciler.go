@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -70,7 +71,8 @@ type Reconciler struct {
 	pace      *pace.Pacer[types.NamespacedName]
 	templates templates
 	metrics   *metrics
-	writes    ownwrite.Writes
+	// writes are of Deployments, revisionWrites of their ControllerRevisions.
+	writes, revisionWrites ownwrite.Writes
 	// sifted has, by Deployment, the last search for strays.
 	sifted sync.Map
 }
@@ -102,6 +104,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 	}
 	before := obj.Status.DeepCopy()
 	result, err = r.reconcile(ctx, obj)
+	if errors.Is(err, errBehind) {
+		return ctrl.Result{RequeueAfter: ownwrite.Retry}, nil
+	}
 	if err != nil {
 		return result, err
 	}
@@ -117,6 +122,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 		return sooner(result, wait), nil
 	}
 	r.announce(obj, before)
+	r.metrics.moved(obj, before.Wave, obj.Status.Wave)
 	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner),
 		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}})
 	return result, client.IgnoreNotFound(err)
@@ -155,8 +161,22 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 	case err != nil:
 		return ctrl.Result{}, err
 	}
-	look := r.look(obj, update)
+	look, err := r.look(obj, update)
+	if err != nil {
+		markStalled(obj, v1alpha1.ReasonInvalidSpec, "%s", err)
+		return ctrl.Result{}, nil
+	}
 	out := rollout.Plan(look.input)
+	if out.RollBack {
+		// Remembered before the first device is told to go back: that erases the proof.
+		if err := r.patchRevision(ctx, update.revision, func() {
+			metav1.SetMetaDataAnnotation(&update.revision.ObjectMeta, annotationRolledBack, look.input.Now.UTC().Format(time.RFC3339Nano))
+		}); err != nil {
+			return ctrl.Result{}, err
+		}
+		look.input.Failed = true
+		out = rollout.Plan(look.input)
+	}
 	if len(out.Tell) > 0 {
 		if err := r.tell(ctx, obj, update, look, out.Tell); err != nil {
 			if resolve.IsInvalid(err) {
@@ -167,7 +187,9 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 			return r.unreachable(ctx, obj, err)
 		}
 		// The status is of what is now, not of before the devices were told.
-		look = r.look(obj, update)
+		if look, err = r.look(obj, update); err != nil {
+			return ctrl.Result{}, err
+		}
 		out = rollout.Plan(look.input)
 	}
 	r.setStatus(obj, update, look, out)
@@ -222,119 +244,6 @@ func (r *Reconciler) withdrawStrays(ctx context.Context, obj *v1alpha1.Deploymen
 	}
 	now.told -= len(strays)
 	r.sifted.Store(key, now)
-	return nil
-}
-
-// looked is a Deployment's devices as they were seen at one moment.
-type looked struct {
-	members []roster.Member
-	input   rollout.Input
-	// variants has, for each member, what it is to be told.
-	variants []*variant
-	// said has, by member, what failing devices say.
-	said map[int]v1alpha1.Failure
-}
-
-// look gathers what the planner decides on.
-func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) looked {
-	key := client.ObjectKeyFromObject(obj)
-	members := r.Roster.Members(key)
-	l := looked{members: members, variants: make([]*variant, len(members)), said: map[int]v1alpha1.Failure{}}
-	l.input = rollout.Input{
-		Update: update.name, Since: update.since, Paused: obj.Spec.Paused, Now: r.Clock.Now(),
-		Devices:          make([]rollout.Device, 0, len(members)),
-		MaxUnavailable:   *obj.Spec.Rollout.MaxUnavailable,
-		ProgressDeadline: obj.Spec.Rollout.ProgressDeadline.Duration,
-	}
-	for i := range members {
-		l.variants[i] = update.variant(members[i].Device)
-	}
-	ids := func(yield func(contracts.DeviceID) bool) {
-		for i := range members {
-			if !yield(members[i].ID) {
-				return
-			}
-		}
-	}
-	for p := range r.View.Placements(key, ids) {
-		i := len(l.input.Devices)
-		m := members[i]
-		d := rollout.Device{
-			ID: m.ID, Want: l.variants[i].digest,
-			Phase: p.Phase, ReportedAt: p.ReportedAt, Online: p.Online, Unreadable: p.Malformed, Drifted: p.Drifts > 0,
-			Reported: rollout.Ref{Revision: p.ReportedRevision, Digest: p.ReportedDigest},
-			Held:     m.Cordoned || p.PublicKey != "" && m.PublicKey != "" && p.PublicKey != m.PublicKey,
-		}
-		if p.Told {
-			d.Told, d.ToldAt = rollout.Ref{Revision: p.Revision, Digest: p.Digest}, p.ToldAt
-		}
-		if p.Reason != "" || p.Message != "" {
-			l.said[i] = v1alpha1.Failure{Device: string(m.ID), Reason: p.Reason, Message: p.Message}
-		}
-		l.input.Devices = append(l.input.Devices, d)
-	}
-	return l
-}
-
-// tell writes what was decided to the bus.
-func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update *update, l looked, indices []int) error {
-	name := contracts.DeploymentName(obj.Name)
-	// Devices with the same variant are told the same bytes. All are made before the
-	// first is written, so that what can't be written is written to nobody.
-	encoded := map[*variant][]byte{}
-	for _, i := range indices {
-		v := l.variants[i]
-		if encoded[v] != nil {
-			continue
-		}
-		state := contracts.DesiredState{
-			Deployment: name, Namespace: obj.Namespace, Revision: update.name, Digest: v.digest,
-			Generation: obj.Generation, Score: v.score, Time: r.Clock.Now().UTC(),
-			DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
-		}
-		if obj.Status.Source != nil {
-			state.Commit = obj.Status.Source.Commit
-		}
-		var err error
-		if encoded[v], err = contracts.Encode(state); err != nil {
-			return &resolve.InvalidError{Reason: err.Error()}
-		}
-	}
-	batch, err := r.Store.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	for _, i := range indices {
-		v := l.variants[i]
-		if err := batch.Tell(ctx, l.members[i].ID, obj.Namespace, name, rollout.Ref{Revision: update.name, Digest: v.digest}, encoded[v]); err != nil {
-			return errors.Join(err, batch.Commit(ctx))
-		}
-	}
-	if err := batch.Commit(ctx); err != nil {
-		return err
-	}
-	ctrl.LoggerFrom(ctx).Info("told devices", "revision", update.name, "devices", len(indices))
-	return nil
-}
-
-// withdraw takes back what devices were told for a Deployment.
-func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName, devices []contracts.DeviceID) error {
-	if len(devices) == 0 {
-		return nil
-	}
-	batch, err := r.Store.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	for _, id := range devices {
-		if err := batch.Withdraw(ctx, id, contracts.DeploymentName(key.Name)); err != nil {
-			return errors.Join(err, batch.Commit(ctx))
-		}
-	}
-	if err := batch.Commit(ctx); err != nil {
-		return err
-	}
-	ctrl.LoggerFrom(ctx).Info("withdrawn from devices", "devices", len(devices))
 	return nil
 }
 

@@ -3,6 +3,7 @@ package deployment
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
@@ -25,20 +26,30 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Deployment, update *update, l looke
 	if out.Phase == v1alpha1.WaveComplete && counts.Succeeded > 0 {
 		s.CurrentRevision = update.name
 	}
-	wave := v1alpha1.WaveStatus{Name: "all", Index: 1, Of: 1, Phase: out.Phase}
-	if s.Wave != nil && s.Wave.Phase == wave.Phase && !s.Wave.Since.IsZero() {
+	s.Waves = out.Waves
+	wave := v1alpha1.WaveStatus{Name: out.Waves[out.Wave].Name, Index: int32(out.Wave) + 1, Of: int32(len(out.Waves)), Phase: out.Phase}
+	if s.Wave != nil && s.Wave.Phase == wave.Phase && s.Wave.Name == wave.Name && !s.Wave.Since.IsZero() {
 		wave.Since = s.Wave.Since
 	} else {
 		wave.Since = metav1.NewTime(r.Clock.Now())
+	}
+	if !out.Until.IsZero() {
+		// Whole seconds, as they are kept: otherwise the status would never be equal.
+		wave.Until = &metav1.Time{Time: out.Until.Truncate(time.Second)}
 	}
 	s.Wave = &wave
 	s.Failures = nil
 	for _, i := range out.Failures {
 		s.Failures = append(s.Failures, failure(l, i))
 	}
-	r.metrics.set(obj, counts)
+	r.metrics.set(obj, out)
 
 	summary := summarise(out)
+	reconciling := func(reason, why string) {
+		conditions.Delete(obj, v1alpha1.ConditionStalled)
+		conditions.MarkReconciling(obj, reason, "%s", why)
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, reason, "%s", why+": "+summary+worst(s.Failures))
+	}
 	switch out.Phase {
 	case v1alpha1.WaveComplete:
 		conditions.Delete(obj, v1alpha1.ConditionReconciling)
@@ -47,18 +58,36 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Deployment, update *update, l looke
 			conditions.MarkTrue(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNoDevices, "The target selector matches no approved device")
 			return
 		}
-		conditions.MarkTrue(obj, v1alpha1.ConditionReady, v1alpha1.ReasonRolloutComplete, "%s", summary)
+		conditions.MarkTrue(obj, v1alpha1.ConditionReady, v1alpha1.ReasonRolloutComplete, "%s", sentence(summary))
 	case v1alpha1.WavePaused:
-		conditions.Delete(obj, v1alpha1.ConditionStalled)
-		conditions.MarkReconciling(obj, v1alpha1.ReasonPaused, "spec.paused holds the rollout")
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonPaused, "Paused: %s", summary)
+		reconciling(v1alpha1.ReasonPaused, "spec.paused holds the rollout")
+	case v1alpha1.WaveSoaking:
+		reconciling(v1alpha1.ReasonSoaking, "Wave "+wave.Name+" soaks before the next one begins")
+	case v1alpha1.WaveAwaitingApproval:
+		reconciling(v1alpha1.ReasonAwaitingApproval, "Wave "+wave.Name+" begins when somebody approves it")
+	case v1alpha1.WaveHalted:
+		markStalled(obj, out.Reason, "Halted in wave %s: %s", wave.Name, summary+worst(s.Failures))
+	case v1alpha1.WaveRollingBack:
+		markStalled(obj, out.Reason, "The revision failed, and devices go back to %s: %s", s.CurrentRevision, summary+worst(s.Failures))
+	case v1alpha1.WaveRolledBack:
+		markStalled(obj, out.Reason, "The revision failed and was rolled back to %s; it is not tried again until another was", s.CurrentRevision)
 	case v1alpha1.WaveStalled:
-		markStalled(obj, out.Reason, "%s", summary+worst(s.Failures))
+		markStalled(obj, out.Reason, "%s", sentence(summary+worst(s.Failures)))
 	default:
-		conditions.Delete(obj, v1alpha1.ConditionStalled)
-		conditions.MarkReconciling(obj, v1alpha1.ReasonProgressing, "The rollout goes on")
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonProgressing, "%s", summary+worst(s.Failures))
+		why := "The rollout goes on"
+		if len(out.Waves) > 1 {
+			why = fmt.Sprintf("Wave %s, %d of %d, goes on", wave.Name, wave.Index, wave.Of)
+		}
+		reconciling(v1alpha1.ReasonProgressing, why)
 	}
+}
+
+// sentence begins with a capital letter.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
 }
 
 // markStalled says that nothing goes on until somebody does something.
@@ -87,11 +116,7 @@ func summarise(out rollout.Output) string {
 	add(c.Pending-c.Held, "pending")
 	add(c.Held, "held")
 	add(c.Offline, "offline")
-	text := strings.Join(parts, ", ")
-	if out.Reason == v1alpha1.ReasonProgressDeadlineExceeded {
-		text += "; no device made progress within the deadline"
-	}
-	return text
+	return strings.Join(parts, ", ")
 }
 
 // worst adds what the first failing device says.
@@ -112,8 +137,12 @@ func failure(l looked, i int) v1alpha1.Failure {
 	if !ok {
 		f.Device = string(l.members[i].ID)
 	}
-	if l.input.Devices[i].Unreadable {
+	switch d := &l.input.Devices[i]; {
+	case d.Unreadable:
 		f.Reason = fleetview.ReasonInvalidReport
+	case d.Reported != d.Told:
+		// What it says is of something else.
+		f = v1alpha1.Failure{Device: f.Device, Reason: v1alpha1.ReasonProgressDeadlineExceeded, Message: "it has not answered within spec.rollout.progressDeadline"}
 	}
 	if f.Reason == "" {
 		f.Reason = string(l.input.Devices[i].Phase)
@@ -146,36 +175,8 @@ func compare(a, b *v1alpha1.DeploymentStatus) change {
 		!apiequality.Semantic.DeepEqual(a.Source, b.Source) {
 		return urgent
 	}
+	if (a.Wave == nil) != (b.Wave == nil) || a.Wave != nil && (a.Wave.Phase != b.Wave.Phase || a.Wave.Name != b.Wave.Name) {
+		return urgent
+	}
 	return later
-}
-
-// announce tells of what has changed, as events.
-func (r *Reconciler) announce(obj *v1alpha1.Deployment, before *v1alpha1.DeploymentStatus) {
-	annotations := map[string]string{}
-	if obj.Status.Source != nil && obj.Status.Source.Revision != "" {
-		annotations[v1alpha1.GroupVersion.Group+"/revision"] = obj.Status.Source.Revision
-	}
-	if obj.Status.UpdateRevision != before.UpdateRevision {
-		r.Recorder.Normal(obj, annotations, "RolloutStarted", "Rolling out revision %s to %s", obj.Status.UpdateRevision, devices(obj.Status.Aggregate))
-	}
-	ready, was := conditions.Get(obj, v1alpha1.ConditionReady), apimeta.FindStatusCondition(before.Conditions, v1alpha1.ConditionReady)
-	if ready == nil || was != nil && was.Reason == ready.Reason && (was.Status == ready.Status) && before.UpdateRevision == obj.Status.UpdateRevision {
-		return
-	}
-	switch {
-	case conditions.IsStalled(obj):
-		r.Recorder.Warning(obj, annotations, ready.Reason, "%s", ready.Message)
-	case ready.Status == metav1.ConditionTrue:
-		r.Recorder.Normal(obj, annotations, ready.Reason, "%s", ready.Message)
-	}
-}
-
-func devices(a *v1alpha1.Aggregate) string {
-	switch {
-	case a == nil || a.Matched == 0:
-		return "no device"
-	case a.Matched == 1:
-		return "1 device"
-	}
-	return fmt.Sprintf("%d devices", a.Matched)
 }

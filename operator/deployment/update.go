@@ -3,7 +3,9 @@ package deployment
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -13,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -30,13 +33,25 @@ const (
 	annotationSince = "fleet.nationtech.io/since"
 	// annotationCommit is the Git commit that a revision came from.
 	annotationCommit = "fleet.nationtech.io/commit"
+	// annotationRolledBack is when a revision was rolled back. It is not tried again
+	// until it is wanted anew. This is the one fact of a rollout that the devices
+	// can't tell: what they were told is the current revision again.
+	annotationRolledBack = "fleet.nationtech.io/rolled-back"
 )
 
-// update is the revision that every device should run.
+// update is the revision that every device should run, and the one that they ran
+// before.
 type update struct {
-	name  string
-	since time.Time
 	*resolved
+	revision *appsv1.ControllerRevision
+	// current is nil when there is none, when it is the same, and when it can't be
+	// resolved.
+	current *resolved
+}
+
+// rolledBack reports whether the revision has failed and is not to be tried again.
+func (u *update) rolledBack(obj *v1alpha1.Deployment) bool {
+	return u.revision.Annotations[annotationRolledBack] != "" && obj.Status.CurrentRevision != u.name
 }
 
 // resolved is a score and what it comes to for the devices.
@@ -71,17 +86,18 @@ func (r *resolved) variant(d *roster.Device) *variant {
 	return v
 }
 
-// templates keeps, of each Deployment, the last that was resolved: to resolve it
+// templates keeps, of each Deployment, the last that were resolved: to resolve them
 // for every device at every event would cost more than everything else.
 type templates struct {
 	mu     sync.Mutex
-	latest map[types.NamespacedName]*resolved
+	latest map[types.NamespacedName]map[string]*resolved
 }
 
+// get returns a revision that was resolved before, or resolves it.
 func (t *templates) get(key types.NamespacedName, revision string, make func() (*resolve.Template, error)) (*resolved, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if r := t.latest[key]; r != nil && r.name == revision {
+	if r := t.latest[key][revision]; r != nil {
 		return r, nil
 	}
 	template, err := make()
@@ -89,11 +105,21 @@ func (t *templates) get(key types.NamespacedName, revision string, make func() (
 		return nil, err
 	}
 	if t.latest == nil {
-		t.latest = map[types.NamespacedName]*resolved{}
+		t.latest = map[types.NamespacedName]map[string]*resolved{}
+	}
+	if t.latest[key] == nil {
+		t.latest[key] = map[string]*resolved{}
 	}
 	r := &resolved{name: revision, template: template, variants: map[string]*variant{}}
-	t.latest[key] = r
+	t.latest[key][revision] = r
 	return r, nil
+}
+
+// keep drops what was resolved and is neither of these revisions.
+func (t *templates) keep(key types.NamespacedName, revisions ...string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.latest[key], func(name string, _ *resolved) bool { return !slices.Contains(revisions, name) })
 }
 
 func (t *templates) forget(key types.NamespacedName) {
@@ -102,43 +128,72 @@ func (t *templates) forget(key types.NamespacedName) {
 	delete(t.latest, key)
 }
 
+// errBehind tells that the cache has not caught up with what was written.
+var errBehind = errors.New("the cache is behind")
+
 // update makes sure that the revision of the spec exists and returns it.
 func (r *Reconciler) update(ctx context.Context, obj *v1alpha1.Deployment) (*update, error) {
+	key := client.ObjectKeyFromObject(obj)
 	configMaps, err := r.configMaps(ctx, obj.Namespace, obj.Spec.Score)
 	if err != nil {
 		return nil, err
 	}
-	content, err := resolve.ContentOf(obj.Spec.Score, configMaps)
-	if err != nil {
-		return nil, err
-	}
+	content := resolve.ContentOf(obj.Spec.Score, configMaps)
 	name, err := content.Name(obj.Name)
 	if err != nil {
 		return nil, err
 	}
-	resolved, err := r.templates.get(client.ObjectKeyFromObject(obj), name, func() (*resolve.Template, error) {
+	u := &update{}
+	if u.resolved, err = r.templates.get(key, name, func() (*resolve.Template, error) {
 		return resolve.New(obj.Namespace, obj.Spec.Score, configMaps)
-	})
-	if err != nil {
+	}); err != nil {
 		return nil, err
 	}
-	since, err := r.revision(ctx, obj, name, content)
-	if err != nil {
+	if u.revision, err = r.revision(ctx, obj, name, content); err != nil {
 		return nil, err
 	}
-	return &update{name: name, since: since, resolved: resolved}, nil
+	r.templates.keep(key, name, obj.Status.CurrentRevision)
+	if current := obj.Status.CurrentRevision; current != "" && current != name {
+		u.current, err = r.templates.get(key, current, func() (*resolve.Template, error) { return r.kept(ctx, obj, current) })
+		if resolve.IsNotFound(err) || resolve.IsInvalid(err) || apierrors.IsNotFound(err) {
+			// There is nothing to go back to, and the rollout goes on without.
+			ctrl.LoggerFrom(ctx).Error(err, "the current revision can't be told again", "revision", current)
+			err = nil
+		}
+	}
+	return u, err
+}
+
+// kept resolves a revision from what its ControllerRevision has kept.
+func (r *Reconciler) kept(ctx context.Context, obj *v1alpha1.Deployment, name string) (*resolve.Template, error) {
+	revision := &appsv1.ControllerRevision{}
+	if err := r.Get(ctx, client.ObjectKey{Namespace: obj.Namespace, Name: name}, revision); err != nil {
+		return nil, fmt.Errorf("read revision %s/%s: %w", obj.Namespace, name, err)
+	}
+	var content resolve.Content
+	if err := json.Unmarshal(revision.Data.Raw, &content); err != nil {
+		return nil, &resolve.InvalidError{Reason: fmt.Sprintf("revision %s/%s: %s", obj.Namespace, name, err)}
+	}
+	return content.Template(obj.Namespace)
 }
 
 // revision makes the ControllerRevision, or the newest of one that is there.
-func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, name string, content resolve.Content) (since time.Time, err error) {
+func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, name string, content resolve.Content) (*appsv1.ControllerRevision, error) {
 	mine, newest, err := r.find(ctx, r.Client, obj, name)
 	if err != nil {
-		return time.Time{}, err
+		return nil, err
+	}
+	if mine != nil {
+		if behind, err := r.revisionWrites.Behind(mine); err != nil {
+			return nil, err
+		} else if behind {
+			return nil, errBehind
+		}
 	}
 	if mine == nil || mine.Revision != newest {
 		// The cache may be behind, and two revisions would get one number.
 		if mine, newest, err = r.find(ctx, r.APIReader, obj, name); err != nil {
-			return time.Time{}, err
+			return nil, err
 		}
 	}
 	now := r.Clock.Now().UTC()
@@ -147,9 +202,9 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 		commit = obj.Status.Source.Commit
 	}
 	if mine == nil {
-		raw, err := json.Marshal(content)
+		raw, err := content.Marshal()
 		if err != nil {
-			return time.Time{}, fmt.Errorf("write revision %s: %w", name, err)
+			return nil, err
 		}
 		revision := &appsv1.ControllerRevision{
 			ObjectMeta: metav1.ObjectMeta{
@@ -161,26 +216,33 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 			Data:     runtime.RawExtension{Raw: raw},
 		}
 		if err := controllerutil.SetControllerReference(obj, revision, r.Scheme()); err != nil {
-			return time.Time{}, err
+			return nil, err
 		}
 		err = r.Create(ctx, revision)
 		if apierrors.IsAlreadyExists(err) {
-			return now, r.adopt(ctx, obj, revision)
+			err = r.adopt(ctx, obj, revision)
 		}
-		return now, err
+		return revision, err
 	}
 	if mine.Revision == newest {
-		at, err := time.Parse(time.RFC3339Nano, mine.Annotations[annotationSince])
-		if err != nil {
-			at = mine.CreationTimestamp.Time
-		}
-		return at, nil
+		return mine, nil
 	}
 	// The spec went back to an older revision, which is wanted anew.
-	base := mine.DeepCopy()
-	mine.Revision = newest + 1
-	mine.Annotations = annotations(now, commit)
-	return now, r.Patch(ctx, mine, client.MergeFrom(base), client.FieldOwner(FieldOwner))
+	return mine, r.patchRevision(ctx, mine, func() {
+		mine.Revision = newest + 1
+		mine.Annotations = annotations(now, commit)
+	})
+}
+
+// patchRevision changes a ControllerRevision.
+func (r *Reconciler) patchRevision(ctx context.Context, revision *appsv1.ControllerRevision, change func()) error {
+	base := revision.DeepCopy()
+	change()
+	if err := r.Patch(ctx, revision, client.MergeFrom(base), client.FieldOwner(FieldOwner)); err != nil {
+		return fmt.Errorf("change revision %s/%s: %w", revision.Namespace, revision.Name, err)
+	}
+	r.revisionWrites.Wrote(revision)
+	return nil
 }
 
 // adopt takes over a revision that nobody owns: its Deployment was deleted without
@@ -195,9 +257,9 @@ func (r *Reconciler) adopt(ctx context.Context, obj *v1alpha1.Deployment, revisi
 	if owner := metav1.GetControllerOf(there); owner != nil {
 		return fmt.Errorf("revision %s/%s still belongs to a %s %s that was deleted", obj.Namespace, there.Name, owner.Kind, owner.Name)
 	}
-	base := there.DeepCopy()
-	there.OwnerReferences, there.Labels, there.Annotations, there.Revision = revision.OwnerReferences, revision.Labels, revision.Annotations, revision.Revision
-	return r.Patch(ctx, there, client.MergeFrom(base), client.FieldOwner(FieldOwner))
+	return r.patchRevision(ctx, there, func() {
+		there.OwnerReferences, there.Labels, there.Annotations, there.Revision = revision.OwnerReferences, revision.Labels, revision.Annotations, revision.Revision
+	})
 }
 
 func annotations(since time.Time, commit string) map[string]string {
@@ -244,6 +306,7 @@ func (r *Reconciler) prune(ctx context.Context, obj *v1alpha1.Deployment, update
 		if err := r.Delete(ctx, &unused[0]); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("prune revision %s/%s: %w", obj.Namespace, unused[0].Name, err)
 		}
+		r.revisionWrites.Forget(client.ObjectKeyFromObject(&unused[0]))
 		unused = unused[1:]
 	}
 	return nil

@@ -17,7 +17,6 @@ import (
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/fleetview"
-	"github.com/nationtech/fleet/operator/rollout"
 )
 
 // timeout bounds one batch: the API of JetStream hangs while it has no leader.
@@ -55,13 +54,14 @@ func (s *Store) Begin(ctx context.Context) (*Batch, error) {
 	}, nil
 }
 
-// Tell writes what a device is to do; value is what ref and namespace are of.
-func (b *Batch) Tell(ctx context.Context, device contracts.DeviceID, namespace string, name contracts.DeploymentName, ref rollout.Ref, value []byte) error {
-	if err := b.writer.Put(ctx, device, name, value); err != nil {
-		return fmt.Errorf("tell device %s of deployment %s: %w", device, name, err)
+// Tell writes what a device is to do; value is d as it is written.
+func (b *Batch) Tell(ctx context.Context, device contracts.DeviceID, d *contracts.DesiredState, value []byte) error {
+	if err := b.writer.Put(ctx, device, d.Deployment, value); err != nil {
+		return fmt.Errorf("tell device %s of deployment %s: %w", device, d.Deployment, err)
 	}
 	b.pending = append(b.pending, fleetview.Write{
-		Device: device, Deployment: name, Namespace: namespace, Revision: ref.Revision, Digest: ref.Digest,
+		Device: device, Deployment: d.Deployment, Namespace: d.Namespace, Revision: d.Revision, Digest: d.Digest,
+		Wave: d.Wave, FailedBefore: d.FailedBefore,
 	})
 	return nil
 }

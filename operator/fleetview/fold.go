@@ -70,7 +70,7 @@ func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
 		v.setTold(id, name, "", told{sequence: e.Sequence})
 		return id, err
 	}
-	v.setTold(id, name, s.Namespace, told{exists: true, revision: s.Revision, digest: s.Digest, at: e.Time.UnixNano(), sequence: e.Sequence})
+	v.setTold(id, name, s.Namespace, told{exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, at: e.Time.UnixNano(), sequence: e.Sequence})
 	return id, nil
 }
 
@@ -95,7 +95,7 @@ func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, nam
 	if t.sequence < p.told.sequence {
 		return
 	}
-	t.revision, t.digest = intern(t.revision), intern(t.digest)
+	t.revision, t.digest, t.wave = intern(t.revision), intern(t.digest), intern(t.wave)
 	before, beforeIn := p.told, p.namespace
 	p.told, p.namespace = t, intern(namespace)
 	if before.exists && beforeIn != namespace {
@@ -146,14 +146,15 @@ func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	r := report{
 		revision: intern(s.Revision), digest: intern(s.Digest), phase: contracts.Phase(intern(string(s.Phase))),
-		reason: intern(s.Reason), message: s.Message, restarts: s.Restarts, drifts: s.Drifts, at: e.Time.UnixNano(),
+		reason: intern(s.Reason), message: s.Message, log: s.Log, restarts: s.Restarts, drifts: s.Drifts,
+		at: e.Time.UnixNano(), since: e.Time.Add(-s.InPhase()).UnixNano(),
 	}
 	if err != nil {
-		r = report{malformed: true, reason: ReasonInvalidReport, message: err.Error(), at: e.Time.UnixNano()}
+		r = report{malformed: true, reason: ReasonInvalidReport, message: err.Error(), at: e.Time.UnixNano(), since: e.Time.UnixNano()}
 	}
 	if before := p.report; before != nil {
 		same := *before
-		same.at = r.at
+		same.at, same.since = r.at, r.since
 		if same == r {
 			return id, err
 		}

@@ -65,6 +65,7 @@ func (v *View) setOnline(d *device, online bool) {
 	}
 	d.online = online
 	if online {
+		d.since = v.clock.Now()
 		v.totals.Online++
 	} else {
 		v.totals.Online--

@@ -42,22 +42,27 @@ func (v *View) Device(id contracts.DeviceID) Device {
 // Placement is one Deployment on one device.
 type Placement struct {
 	// Told tells that the device was told something for this Deployment: Revision
-	// and Digest, at ToldAt.
+	// and Digest, at ToldAt, in the wave ToldWave. FailedBefore is what was remembered
+	// with it.
 	Told             bool
 	Revision, Digest string
 	ToldAt           time.Time
+	ToldWave         string
+	FailedBefore     bool
 	// Phase is empty when the device has reported nothing. ReportedRevision and
-	// ReportedDigest are what the report speaks of.
+	// ReportedDigest are what the report speaks of. It came at ReportedAt, and the
+	// phase has lasted since PhaseSince; both by the server's clock.
 	Phase                            contracts.Phase
 	ReportedRevision, ReportedDigest string
-	ReportedAt                       time.Time
-	Reason, Message                  string
+	ReportedAt, PhaseSince           time.Time
+	Reason, Message, Log             string
 	Restarts, Drifts                 int64
 	// Malformed tells that the last report can't be read; Message says why.
 	Malformed bool
-	// Online and PublicKey are of the device.
-	Online    bool
-	PublicKey string
+	// Online, since OnlineSince, and PublicKey are of the device.
+	Online      bool
+	OnlineSince time.Time
+	PublicKey   string
 }
 
 // Placements returns, for each of the devices, how the Deployment stands on it. A
@@ -70,7 +75,7 @@ func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.Devic
 		for id := range ids {
 			var out Placement
 			if d, ok := v.devices[id]; ok {
-				out.Online = d.online
+				out.Online, out.OnlineSince = d.online, d.since
 				if d.info != nil {
 					out.PublicKey = d.info.PublicKey
 				}
@@ -88,12 +93,12 @@ func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.Devic
 func (p *placement) show(namespace string, out *Placement) {
 	if p.told.exists && p.namespace == namespace {
 		out.Told, out.Revision, out.Digest = true, p.told.revision, p.told.digest
-		out.ToldAt = time.Unix(0, p.told.at)
+		out.ToldAt, out.ToldWave, out.FailedBefore = time.Unix(0, p.told.at), p.told.wave, p.told.failedBefore
 	}
 	if r := p.report; r != nil {
-		out.Phase, out.Reason, out.Message, out.Malformed = r.phase, r.reason, r.message, r.malformed
+		out.Phase, out.Reason, out.Message, out.Log, out.Malformed = r.phase, r.reason, r.message, r.log, r.malformed
 		out.ReportedRevision, out.ReportedDigest = r.revision, r.digest
-		out.ReportedAt = time.Unix(0, r.at)
+		out.ReportedAt, out.PhaseSince = time.Unix(0, r.at), time.Unix(0, r.since)
 		out.Restarts, out.Drifts = r.restarts, r.drifts
 	}
 }

@@ -78,9 +78,11 @@ type device struct {
 	id         contracts.DeviceID
 	placements map[contracts.DeploymentName]*placement
 
-	info     *contracts.DeviceInfo
-	infoErr  string
-	online   bool
+	info    *contracts.DeviceInfo
+	infoErr string
+	online  bool
+	// since when it is online, as far as this operator has seen.
+	since    time.Time
 	last     time.Time
 	interval time.Duration
 	// slot is the place in View.overdue, -1 when the device is not in it; due is
@@ -105,6 +107,8 @@ type placement struct {
 type told struct {
 	exists           bool
 	revision, digest string
+	wave             string
+	failedBefore     bool
 	at               int64
 	sequence         uint64
 }
@@ -113,9 +117,12 @@ type report struct {
 	revision, digest string
 	phase            contracts.Phase
 	reason, message  string
+	log              string
 	restarts, drifts int64
-	at               int64
-	malformed        bool
+	// at is when the report reached the server, since when the phase began; both by
+	// the server's clock.
+	at, since int64
+	malformed bool
 }
 
 // Counts are of the Deployments that a device was told.

@@ -25,6 +25,7 @@ func (t *Template) podman(p *v1alpha1.PodmanScore, d Device) (*contracts.PodmanS
 		HostNetwork:   p.HostNetwork,
 		RestartPolicy: or(string(p.RestartPolicy), string(v1alpha1.RestartAlways)),
 		StopSeconds:   defaultStopSeconds,
+		RestartedAt:   p.RestartedAt,
 	}
 	if p.TerminationGracePeriodSeconds != nil {
 		out.StopSeconds = *p.TerminationGracePeriodSeconds

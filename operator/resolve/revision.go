@@ -15,35 +15,61 @@ import (
 // revisionHash is the length of the hash in a revision's name.
 const revisionHash = 10
 
-// Content is what a revision keeps: the score, and of each ConfigMap it refers to
-// the hash of its data, or nothing for one that is missing.
+// maxContent is how much a revision may keep, in bytes; etcd takes half as much
+// again.
+const maxContent = 1 << 20
+
+// Content is what a revision keeps: the score, and the ConfigMaps that it refers to
+// as they were, so that devices can be told it again when they have changed. One
+// that was missing is nil.
 type Content struct {
-	Score      v1alpha1.Score    `json:"score"`
-	ConfigMaps map[string]string `json:"configMaps,omitempty"`
+	Score      v1alpha1.Score            `json:"score"`
+	ConfigMaps map[string]*ConfigMapData `json:"configMaps,omitempty"`
+}
+
+// ConfigMapData is the data of a ConfigMap.
+type ConfigMapData struct {
+	Data       map[string]string `json:"data,omitempty"`
+	BinaryData map[string][]byte `json:"binaryData,omitempty"`
 }
 
 // ContentOf returns what a revision of the score keeps.
-func ContentOf(score v1alpha1.Score, configMaps map[string]*corev1.ConfigMap) (Content, error) {
+func ContentOf(score v1alpha1.Score, configMaps map[string]*corev1.ConfigMap) Content {
 	c := Content{Score: score}
 	for _, name := range References(score) {
 		if c.ConfigMaps == nil {
-			c.ConfigMaps = map[string]string{}
+			c.ConfigMaps = map[string]*ConfigMapData{}
 		}
-		m := configMaps[name]
-		if m == nil {
-			c.ConfigMaps[name] = ""
-			continue
+		c.ConfigMaps[name] = nil
+		if m := configMaps[name]; m != nil {
+			c.ConfigMaps[name] = &ConfigMapData{Data: m.Data, BinaryData: m.BinaryData}
 		}
-		sum, err := hash(struct {
-			Data       map[string]string `json:"data,omitempty"`
-			BinaryData map[string][]byte `json:"binaryData,omitempty"`
-		}{m.Data, m.BinaryData})
-		if err != nil {
-			return Content{}, fmt.Errorf("hash ConfigMap %s: %w", name, err)
-		}
-		c.ConfigMaps[name] = sum
 	}
-	return c, nil
+	return c
+}
+
+// Marshal writes the content as the revision keeps it. What is too large is an
+// InvalidError.
+func (c Content) Marshal() ([]byte, error) {
+	data, err := json.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("write the score: %w", err)
+	}
+	if len(data) > maxContent {
+		return nil, invalid("the score and the ConfigMaps that it refers to have %d bytes together, at most %d are allowed", len(data), maxContent)
+	}
+	return data, nil
+}
+
+// Template makes a Template of what a revision has kept.
+func (c Content) Template(namespace string) (*Template, error) {
+	configMaps := map[string]*corev1.ConfigMap{}
+	for name, m := range c.ConfigMaps {
+		if m != nil {
+			configMaps[name] = &corev1.ConfigMap{Data: m.Data, BinaryData: m.BinaryData}
+		}
+	}
+	return New(namespace, c.Score, configMaps)
 }
 
 // Name is the name of the revision of a Deployment: the Deployment's and a hash of

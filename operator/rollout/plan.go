@@ -1,10 +1,7 @@
-// Package rollout decides which devices are told a revision, and what that means
-// for the Deployment. It is pure: the same input gives the same output, and all
-// that it needs to go on in the middle of a rollout is what the devices were told
-// and what they report.
 package rollout
 
 import (
+	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -12,87 +9,6 @@ import (
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
 )
-
-// MaxFailures is how many failing devices an Output names.
-const MaxFailures = 10
-
-// Ref identifies what a device was told or what it speaks of. The zero Ref is
-// nothing.
-type Ref struct {
-	Revision string
-	Digest   string
-}
-
-// Device is one selected device as it was seen.
-type Device struct {
-	ID contracts.DeviceID
-	// Want is the digest of the update revision as it is resolved for this device.
-	Want string
-	// Told is what the device was told last, at ToldAt.
-	Told   Ref
-	ToldAt time.Time
-	// Reported is what the device's last report speaks of, Phase what it says, at
-	// ReportedAt. Phase is empty for a device that has reported nothing.
-	Reported   Ref
-	Phase      contracts.Phase
-	ReportedAt time.Time
-	// Online tells that the device's heartbeats arrive.
-	Online bool
-	// Held keeps everything new from the device: it is cordoned, or its identity
-	// is in doubt. It takes no part in the rollout: it neither holds it nor uses
-	// its budget.
-	Held bool
-	// Unreadable tells that the device's last report can't be read.
-	Unreadable bool
-	// Drifted tells that the device has put right what was changed by hand.
-	Drifted bool
-}
-
-// Input is a Deployment and its devices as they were seen at one moment.
-type Input struct {
-	// Update is the name of the revision that every device should run.
-	Update string
-	// Since is when Update was first wanted.
-	Since time.Time
-	// Devices that the Deployment selects and that may be told things, in the order
-	// in which they are told. See Order.
-	Devices []Device
-	// MaxUnavailable bounds how many online devices may be between revisions or
-	// failing; a percentage is of the online devices that are not held, rounded up.
-	MaxUnavailable intstr.IntOrString
-	// ProgressDeadline is how long nothing may move before the rollout is stalled.
-	ProgressDeadline time.Duration
-	// Paused tells nobody anything.
-	Paused bool
-	// Now is the present.
-	Now time.Time
-}
-
-// Counts are an Aggregate and what it leaves out.
-type Counts struct {
-	v1alpha1.Aggregate
-	// Held is how many online devices are held and don't run the update revision.
-	Held int32
-}
-
-// Output is what is to be done, and how the rollout stands before it is done.
-type Output struct {
-	// Tell has the indices of the devices that are to be told the update revision.
-	Tell []int
-	// Counts of the devices.
-	Counts Counts
-	// Budget is how many devices may be unavailable, Unavailable how many are.
-	Budget, Unavailable int
-	// Phase of the rollout, and the reason when it is Stalled.
-	Phase  v1alpha1.WavePhase
-	Reason string
-	// Failures has the indices of the worst failing devices, worst first.
-	Failures []int
-	// LastProgress is when the rollout moved last.
-	LastProgress time.Time
-	// Wake is when the output changes by time alone; zero when it doesn't.
-	Wake time.Time
-}
 
 // standing is what one device is for the rollout.
 type standing uint8
@@ -108,7 +24,8 @@ const (
 	// moving: told something that it has not answered for yet. It can still get
 	// there by itself.
 	moving
-	// failing: says that what it was told does not work.
+	// failing: says that what it was told does not work, or has said nothing for too
+	// long.
 	failing
 )
 
@@ -124,61 +41,119 @@ const (
 // An offline device is told when it is back, not before: what it was told while
 // away it would carry out at once on its return, together with everything else
 // that returns, and no budget would hold.
+//
+// A device is told the update revision when its wave has begun. That a wave has
+// begun is remembered by the devices that were told in it, and by nothing else. A
+// device that was never told anything gets the current revision until then.
+//
+// A revision that all devices have run is past its rollout: its waves have all
+// begun, and failures stop nothing.
 func Plan(in Input) Output {
-	p := planner{in: in, out: Output{LastProgress: in.Since}}
+	p := planner{
+		in: in, settled: in.Current == in.Update, stands: make([]standing, len(in.Devices)), waves: make([]uint8, len(in.Devices)),
+		tallies: make([]tally, len(in.Waves)), begun: -1,
+	}
+	p.out.Waves = make([]v1alpha1.WaveProgress, len(in.Waves))
 	p.look()
+	p.assign()
+	p.tally()
 	p.out.Budget = budget(in.MaxUnavailable, p.base)
-	if !in.Paused {
+	p.begin()
+	p.judge()
+	if !in.Paused && !p.out.RollBack {
 		p.tell()
 	}
-	p.judge()
+	p.conclude()
 	return p.out
 }
 
 type planner struct {
 	in  Input
 	out Output
-	// base is how many online devices take part, open how many of them don't run
-	// the update revision, moving how many can still get there by themselves.
-	base, open, moving int
-	// candidates counts the devices that could be told something.
-	candidates int
+	// settled tells that the update revision is the current one.
+	settled bool
+	// stands and waves are of each device; a wave is unassigned before assign.
+	stands  []standing
+	waves   []uint8
+	tallies []tally
+	// base is how many online devices take part, done how many of them run the
+	// update revision, moving how many can still get somewhere by themselves, broken
+	// how many fail.
+	base, done, moving, broken int
+	// stuck tells that a device fails by having said nothing for too long.
+	stuck bool
+	// begun is the index of the last wave that has begun, -1 for none; awaiting tells
+	// that the next one waits for somebody to approve it.
+	begun    int
+	awaiting bool
+	// halted tells that failures keep everybody else from being told.
+	halted bool
+	// back counts the devices that are not where a rollback wants them.
+	back int
 }
 
-// stands says what a device is for the rollout, and whether it would gain from
-// being told the update revision.
-func (p *planner) stands(d *Device) (s standing, untold bool) {
-	want := Ref{Revision: p.in.Update, Digest: d.Want}
-	untold = d.Told != want
+const unassigned = ^uint8(0)
+
+func (p *planner) update(d *Device) Ref { return Ref{Revision: p.in.Update, Digest: d.Want} }
+
+func (p *planner) current(d *Device) Ref { return Ref{Revision: p.in.Current, Digest: d.Back} }
+
+// stand says what a device is for the rollout.
+func (p *planner) stand(d *Device) standing {
 	switch {
 	case !d.Online:
-		return offline, untold
+		return offline
 	case d.Told == Ref{}:
-		return steady, true
+		return steady
 	case d.Unreadable:
-		return failing, untold
-	case d.Reported != d.Told:
-		return moving, untold
-	case d.Phase == contracts.PhaseRunning && !untold:
-		return succeeded, false
-	case d.Phase == contracts.PhaseRunning:
-		return steady, true
-	case severity(d) < harmless:
-		return failing, untold
+		return failing
+	case d.Reported == d.Told && d.Phase == contracts.PhaseRunning:
+		if d.Told == p.update(d) {
+			return succeeded
+		}
+		return steady
+	case d.Reported == d.Told && severity(d) < harmless:
+		return failing
 	}
-	return moving, untold
+	// Neither how long a device was away nor what it is busy with counts against it.
+	from := later(d.ToldAt, d.OnlineSince)
+	if d.Reported == d.Told {
+		from = later(from, d.ReportedAt)
+	}
+	if deadline := from.Add(p.in.ProgressDeadline); p.in.Now.Before(deadline) {
+		p.wake(deadline)
+		return moving
+	}
+	p.stuck = true
+	return failing
 }
 
-// look counts.
+// brokenBefore reports whether a device fails through no fault of the update
+// revision.
+func (p *planner) brokenBefore(d *Device, s standing) bool {
+	if s != failing || p.settled {
+		return false
+	}
+	if d.Told == p.update(d) {
+		return d.FailedBefore
+	}
+	return d.FailedBefore || d.Told.Revision == p.in.Current
+}
+
+// look counts, and finds out how far the waves have come.
 func (p *planner) look() {
 	c := &p.out.Counts
 	c.Matched = int32(len(p.in.Devices))
 	for i := range p.in.Devices {
 		d := &p.in.Devices[i]
-		s, untold := p.stands(d)
-		if !untold {
+		s := p.stand(d)
+		p.stands[i], p.waves[i] = s, unassigned
+		if d.Told == p.update(d) {
 			c.Updated++
-			p.progressed(d.ToldAt)
+			if w := slices.IndexFunc(p.in.Waves, func(w Wave) bool { return w.Name == d.ToldWave }); w >= 0 {
+				p.waves[i] = uint8(w)
+				p.begun = max(p.begun, w)
+			}
 		}
 		if d.Drifted {
 			c.Drifted++
@@ -189,7 +164,6 @@ func (p *planner) look() {
 			continue
 		case succeeded:
 			c.Succeeded++
-			p.progressed(d.ReportedAt)
 		case failing:
 			c.Failed++
 			p.failure(i)
@@ -203,80 +177,72 @@ func (p *planner) look() {
 			continue
 		}
 		p.base++
-		if s != succeeded {
-			p.open++
-		}
-		if s == moving || s == failing {
+		switch s {
+		case succeeded:
+			p.done++
+		case moving:
+			p.moving++
+			p.out.Unavailable++
+		case failing:
+			p.broken++
 			p.out.Unavailable++
 		}
-		if s == moving {
-			p.moving++
-		}
-		if untold {
-			p.candidates++
+		if d.Back != "" && (d.Told != p.current(d) || s == moving) {
+			p.back++
 		}
 	}
 }
 
-// tell chooses: first those that cost nothing, then, in order, as many as the
-// budget has room for.
+// tell chooses: those that it costs nothing, and, in order, as many as the budget
+// has room for.
 func (p *planner) tell() {
-	if p.candidates == 0 {
+	undo := p.in.Failed
+	if undo && p.back == 0 {
 		return
 	}
 	room := p.out.Budget - p.out.Unavailable
 	for i := range p.in.Devices {
 		d := &p.in.Devices[i]
-		if !d.Online || d.Held {
+		s, w := p.stands[i], int(p.waves[i])
+		if s == offline || d.Held {
 			continue
 		}
-		s, untold := p.stands(d)
-		if !untold {
+		t := Tell{Index: i, Wave: w}
+		target := p.update(d)
+		switch {
+		case undo:
+			t.Back = true
+		case p.halted || w > p.begun:
+			// A new device runs what the others do until its turn comes.
+			if p.settled || d.Told != (Ref{}) {
+				continue
+			}
+			t.Back = true
+		}
+		if t.Back {
+			if target = p.current(d); d.Back == "" {
+				continue
+			}
+		}
+		if d.Told == target {
 			continue
 		}
-		free := s == moving || s == failing || p.runsAlready(d)
-		if !free {
+		runsAlready := !d.Unreadable && d.Phase == contracts.PhaseRunning && d.Reported == target
+		if s != moving && s != failing && !runsAlready {
 			if room <= 0 {
 				continue
 			}
 			room--
 		}
-		p.out.Tell = append(p.out.Tell, i)
+		t.FailedBefore = !t.Back && p.brokenBefore(d, s)
+		p.out.Tell = append(p.out.Tell, t)
 	}
 }
 
-// runsAlready reports whether the device runs the update revision without having
-// been told so, as after the loss of the bucket.
-func (p *planner) runsAlready(d *Device) bool {
-	return !d.Unreadable && d.Phase == contracts.PhaseRunning && d.Reported == Ref{Revision: p.in.Update, Digest: d.Want}
-}
-
-// judge says how the rollout stands.
-func (p *planner) judge() {
-	o := &p.out
-	if len(o.Tell) > 0 {
-		o.LastProgress = p.in.Now
-	}
-	deadline := o.LastProgress.Add(p.in.ProgressDeadline)
-	switch {
-	case p.open == 0:
-		o.Phase = v1alpha1.WaveComplete
-	case p.in.Paused:
-		o.Phase = v1alpha1.WavePaused
-	case len(o.Tell) == 0 && p.moving == 0:
-		// Failing devices use up the budget, or are all that is left.
-		o.Phase, o.Reason = v1alpha1.WaveStalled, v1alpha1.ReasonDevicesFailed
-	case !p.in.Now.Before(deadline):
-		o.Phase, o.Reason = v1alpha1.WaveStalled, v1alpha1.ReasonProgressDeadlineExceeded
-	default:
-		o.Phase = v1alpha1.WaveProgressing
-		o.Wake = deadline
-	}
-}
-
-func (p *planner) progressed(at time.Time) {
-	if at.After(p.out.LastProgress) {
-		p.out.LastProgress = at
+// wake notes a time at which the output changes.
+func (p *planner) wake(at time.Time) {
+	if at.After(p.in.Now) && (p.out.Wake.IsZero() || at.Before(p.out.Wake)) {
+		p.out.Wake = at
 	}
 }
 
@@ -324,9 +290,21 @@ func severity(d *Device) int {
 // no rollout would ever begin. A value that can't be read, which the schema
 // refuses, is one too.
 func budget(v intstr.IntOrString, base int) int {
-	n, err := intstr.GetScaledValueFromIntOrPercent(&v, base, true)
+	return max(scaled(v, base), 1)
+}
+
+// scaled is a number, or a percentage of n rounded up; 0 for what can't be read.
+func scaled(v intstr.IntOrString, n int) int {
+	m, err := intstr.GetScaledValueFromIntOrPercent(&v, n, true)
 	if err != nil {
-		return 1
+		return 0
 	}
-	return max(n, 1)
+	return m
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }

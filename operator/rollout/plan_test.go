@@ -29,6 +29,19 @@ func with(d Device, change func(*Device)) Device {
 	return d
 }
 
+// only is a rollout without waves.
+var only = []Wave{{Name: v1alpha1.RestWave, Approved: true}}
+
+// indices of what is told the update revision.
+func indices(tells []Tell) (out []int) {
+	for _, t := range tells {
+		if !t.Back {
+			out = append(out, t.Index)
+		}
+	}
+	return out
+}
+
 func TestPlan(t *testing.T) {
 	healthy := func(id string) Device { return at(id, r1, contracts.PhaseRunning) }
 	done := func(id string) Device { return at(id, r2, contracts.PhaseRunning) }
@@ -77,10 +90,10 @@ func TestPlan(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out := Plan(Input{Update: r2.Revision, Since: t0, Devices: tt.devices, MaxUnavailable: tt.max,
-				ProgressDeadline: 10 * time.Minute, Paused: tt.paused, Now: t0.Add(tt.after)})
-			if !reflect.DeepEqual(out.Tell, tt.tell) {
-				t.Errorf("tells %v, want %v", out.Tell, tt.tell)
+			out := Plan(Input{Update: r2.Revision, Current: r1.Revision, Waves: only, Devices: tt.devices, MaxUnavailable: tt.max, OnFailure: v1alpha1.OnFailureContinue,
+				SuccessThreshold: intstr.FromString("100%"), ProgressDeadline: 10 * time.Minute, Paused: tt.paused, Now: t0.Add(tt.after)})
+			if got := indices(out.Tell); !reflect.DeepEqual(got, tt.tell) {
+				t.Errorf("tells %v, want %v", got, tt.tell)
 			}
 			if out.Phase != tt.phase || out.Reason != tt.reason {
 				t.Errorf("phase %s %q, want %s %q", out.Phase, out.Reason, tt.phase, tt.reason)

@@ -1,0 +1,95 @@
+package deployment
+
+import (
+	"context"
+	"errors"
+
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/resolve"
+	"github.com/nationtech/fleet/operator/rollout"
+)
+
+// sameBytes tells apart what devices are told.
+type sameBytes struct {
+	variant      *variant
+	wave         int
+	failedBefore bool
+}
+
+// message is what devices are told that are told the same.
+type message struct {
+	state contracts.DesiredState
+	bytes []byte
+}
+
+// tell writes what was decided to the bus. All messages are made before the first
+// is written, so that what can't be written is written to nobody.
+func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update *update, l looked, tells []rollout.Tell) error {
+	messages := map[sameBytes]*message{}
+	of := make([]*message, len(tells))
+	back := 0
+	for n, t := range tells {
+		revision, v := update.name, l.variants[t.Index]
+		if t.Back {
+			revision, v = update.current.name, l.backs[t.Index]
+			back++
+		}
+		same := sameBytes{v, t.Wave, t.FailedBefore}
+		m := messages[same]
+		if m == nil {
+			m = &message{state: contracts.DesiredState{
+				Deployment: contracts.DeploymentName(obj.Name), Namespace: obj.Namespace, Revision: revision, Digest: v.digest,
+				Generation: obj.Generation, Score: v.score, Time: l.input.Now.UTC(), Wave: l.input.Waves[t.Wave].Name, FailedBefore: t.FailedBefore,
+				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
+			}}
+			if obj.Status.Source != nil && !t.Back {
+				m.state.Commit = obj.Status.Source.Commit
+			}
+			var err error
+			if m.bytes, err = contracts.Encode(m.state); err != nil {
+				return &resolve.InvalidError{Reason: err.Error()}
+			}
+			messages[same] = m
+		}
+		of[n] = m
+	}
+	batch, err := r.Store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	for n, t := range tells {
+		if err := batch.Tell(ctx, l.members[t.Index].ID, &of[n].state, of[n].bytes); err != nil {
+			return errors.Join(err, batch.Commit(ctx))
+		}
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("told devices", "revision", update.name, "devices", len(tells)-back, "back", back)
+	return nil
+}
+
+// withdraw takes back what devices were told for a Deployment.
+func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName, devices []contracts.DeviceID) error {
+	if len(devices) == 0 {
+		return nil
+	}
+	batch, err := r.Store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	for _, id := range devices {
+		if err := batch.Withdraw(ctx, id, contracts.DeploymentName(key.Name)); err != nil {
+			return errors.Join(err, batch.Commit(ctx))
+		}
+	}
+	if err := batch.Commit(ctx); err != nil {
+		return err
+	}
+	ctrl.LoggerFrom(ctx).Info("withdrawn from devices", "devices", len(devices))
+	return nil
+}
