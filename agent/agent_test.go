@@ -401,11 +401,40 @@ func life(w *world) {
 	if after := w.containers("shop"); !maps.Equal(after, before) {
 		t.Errorf("containers %v, before %v", after, before)
 	}
+	// What runs is seen to all the same: one that ends, one that is removed, and all
+	// of it when a reboot has ended it.
+	_, _ = get(8080, "/exit?code=3")
+	w.serves(8080, "/", "two")
+	_, err = w.podman.Run("rm", "--force", "--time", "0", before["back"])
+	must(t, err)
+	w.serves(8081, "/", "one")
+	pods, err := w.podman.Run("pod", "ls", "--quiet", "--filter", "label=fleet.nationtech.io/deployment=shop")
+	must(t, err)
+	_, err = w.podman.Run("pod", "kill", strings.TrimSpace(string(pods)))
+	must(t, err)
+	w.serves(8080, "/", "two")
+	w.serves(8081, "/", "one")
+	before["back"] = w.containers("shop")["back"]
 	d = w.tell("shop", two("two", "one"))
 	w.runs(d)
 	if after := w.containers("shop"); !maps.Equal(after, before) {
 		t.Errorf("containers %v, before %v", after, before)
 	}
+
+	// An image that is pulled for every container, without the registry: the device
+	// goes on with what it has run before.
+	always := two("two", "one")
+	for i := range always.Containers {
+		always.Containers[i].PullPolicy = "Always"
+	}
+	d = w.tell("shop", always)
+	w.runs(d)
+	_, err = w.podman.Run("rm", "--force", "--time", "0", before["front"])
+	must(t, err)
+	w.serves(8080, "/", "two")
+	w.runs(d)
+	d = w.tell("shop", two("two", "one"))
+	w.runs(d)
 
 	// A port that somebody has.
 	listener, err := net.Listen("tcp", hostIP+":8090")

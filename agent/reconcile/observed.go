@@ -31,6 +31,7 @@ type Container struct {
 	Name     string
 	Unit     string
 	Hash     string
+	Init     bool
 	Image    string
 	State    State
 	ExitCode int32

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -40,10 +41,19 @@ type Step struct {
 	// Container is the runtime's ID for Unpause, Remove and a Start of one that
 	// exists.
 	Container string
-	// Pod is the runtime's name for RemovePod.
+	// Pod is the runtime's name for RemovePod, and for a StartInfra of a pod that is
+	// not the wanted one.
 	Pod string
 	// Again marks a Start of a container that has run before.
 	Again bool
+	// Local marks a Pull of an image that is on the device and will do if the pull
+	// fails, so that it must not take long.
+	Local bool
+}
+
+// Key is what the step has in common with another try of it.
+func (s Step) Key() string {
+	return strings.Join([]string{string(s.Kind), s.Image, s.Unit, s.Container, s.Pod}, " ")
 }
 
 func (s Step) String() string {
@@ -61,6 +71,11 @@ type Memory struct {
 	// Pulled are images that were pulled for the wanted containers already; a pull
 	// policy of Always asks for one pull per container, not for one per look.
 	Pulled map[string]bool
+	// Failed are steps that failed for what is desired now, by Key, and until when
+	// they are not to be tried again.
+	Failed map[string]time.Time
+	// Proven tells that what is desired has run on this device as it should.
+	Proven bool
 	// Backoff by the runtime's container ID.
 	Backoff map[string]Backoff
 	// ByHand are the IDs of containers that someone stopped.
@@ -79,6 +94,8 @@ type Plan struct {
 	Failure *Failure
 	// Waiting is the init container whose end is awaited.
 	Waiting string
+	// Held is the key of a step that has failed and whose next try is awaited.
+	Held string
 	// Wake is when to look again; zero when only an event changes anything.
 	Wake time.Time
 }
@@ -103,16 +120,47 @@ func (p Plan) Drift(byHand map[string]bool) bool {
 
 // Decide says which steps lead from what the runtime has to what is desired; nil
 // desires nothing. It returns those that need no waiting in between: after they
-// are done it is asked again, until there are none.
+// are done it is asked again, until there are none. While a pull takes its time, or
+// a step is held back because it failed, it returns what keeps the rest running.
 func Decide(d *Desired, o Observed, m Memory) Plan {
 	if d == nil {
-		return Plan{Steps: removeAll(o, "", "")}
+		return Plan{Steps: removeAll(o, "", "")}.withhold(m)
 	}
 	pod := o.Current(d)
 	missing := missingUnits(d, pod)
 	if pulls, failure := pulls(missing, o, m); failure != nil || len(pulls) > 0 {
-		return Plan{Steps: pulls, Failure: failure}
+		p := Plan{}
+		if pod != nil || !soon(pulls) {
+			p = keep(d, o, m)
+		}
+		p.Steps, p.Failure = append(p.Steps, pulls...), failure
+		return p.withhold(m)
 	}
+	p := replace(d, o, m, pod, missing)
+	held := p.withhold(m)
+	if held.Held == "" {
+		return p
+	}
+	// The steps build on each other, so all of them wait for the one.
+	p = keep(d, o, m).withhold(m)
+	p.Held = held.Held
+	p.wakeAt(held.Wake)
+	return p
+}
+
+// soon reports whether the pulls end soon, one way or the other, and what is wanted
+// can be made then: what a reboot ended is not started just to be replaced.
+func soon(pulls []Step) bool {
+	for _, s := range pulls {
+		if !s.Local {
+			return false
+		}
+	}
+	return len(pulls) > 0
+}
+
+// replace makes what is missing, removes what is not wanted, and starts.
+func replace(d *Desired, o Observed, m Memory, pod *Pod, missing []Unit) Plan {
 	var p Plan
 	keep := ""
 	if pod != nil {
@@ -140,7 +188,7 @@ func Decide(d *Desired, o Observed, m Memory) Plan {
 	if !d.HostNetwork && (pod == nil || pod.Infra.State == StateCreated) {
 		p.Steps = append(p.Steps, Step{Kind: StartInfra})
 	}
-	return start(d, pod, m, p)
+	return start(d, pod, m, p, nil)
 }
 
 // missingUnits have no container. An init container that has done its work and
@@ -165,8 +213,13 @@ func pulls(missing []Unit, o Observed, m Memory) ([]Step, *Failure) {
 		switch {
 		case m.Pulled[image] && o.Images[image], planned[image]:
 		case policy == "Always", policy != "Never" && !o.Images[image]:
+			pull := Step{Kind: Pull, Image: image, Local: m.Proven && o.Images[image]}
+			if _, failed := m.Failed[pull.Key()]; failed && pull.Local {
+				// Without the network a device goes on with what it has run before.
+				continue
+			}
 			planned[image] = true
-			steps = append(steps, Step{Kind: Pull, Image: image})
+			steps = append(steps, pull)
 		case !o.Images[image]:
 			return nil, &Failure{Reason: ReasonImagePull, Message: fmt.Sprintf("container %s: image %s is not on the device and its imagePullPolicy is Never", u.Name, image)}
 		}
@@ -215,11 +268,18 @@ func removeAll(o Observed, keepID, keepName string) []Step {
 }
 
 // start adds what has to be started: the init containers one after the other,
-// then the containers together.
-func start(d *Desired, pod *Pod, m Memory, p Plan) Plan {
+// then the containers together. Those to skip are not to be had.
+func start(d *Desired, pod *Pod, m Memory, p Plan, skip func(Unit) bool) Plan {
 	begun := pod != nil && pod.begun(d)
 	for _, u := range d.Units {
 		if u.Init && begun {
+			continue
+		}
+		if skip != nil && skip(u) {
+			if u.Init {
+				p.Waiting = u.Name
+				return p
+			}
 			continue
 		}
 		c := (*Container)(nil)
@@ -278,8 +338,6 @@ func (p *Plan) restart(d *Desired, u Unit, c Container, m Memory) bool {
 		p.Steps = append(p.Steps, Step{Kind: Start, Unit: u.Name, Container: c.ID, Again: true})
 		return false
 	}
-	if p.Wake.IsZero() || at.Before(p.Wake) {
-		p.Wake = at
-	}
+	p.wakeAt(at)
 	return false
 }

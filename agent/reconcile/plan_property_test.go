@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -67,7 +68,17 @@ func (m *model) apply(d *Desired, s Step) error {
 		}
 		return nil
 	}
-	p := m.pod(d.PodName)
+	if s.Container != "" {
+		for i := range m.o.Pods {
+			for j := range m.o.Pods[i].Containers {
+				if c := &m.o.Pods[i].Containers[j]; c.ID == s.Container {
+					return m.change(&m.o.Pods[i], c, s.Kind)
+				}
+			}
+		}
+		return fmt.Errorf("%s: no such container", s)
+	}
+	p := m.pod(cmp.Or(s.Pod, d.PodName))
 	if p == nil {
 		return fmt.Errorf("%s without the pod", s)
 	}
@@ -87,19 +98,12 @@ func (m *model) apply(d *Desired, s Step) error {
 		if !m.o.Images[u.Spec.Image] {
 			return fmt.Errorf("image %s is not here", u.Spec.Image)
 		}
-		p.Containers = append(p.Containers, Container{ID: m.id(), Name: u.ContainerName, Unit: u.Name, Hash: u.Hash, State: StateCreated})
+		p.Containers = append(p.Containers, Container{ID: m.id(), Name: u.ContainerName, Unit: u.Name, Hash: u.Hash, Init: u.Init, State: StateCreated})
 		return nil
-	case Start, Unpause, Stop:
+	case Start:
 		for i := range p.Containers {
-			if c := &p.Containers[i]; c.ID == s.Container || s.Container == "" && c.Unit == s.Unit && c.Name == d.Find(s.Unit).ContainerName {
-				if !d.HostNetwork && p.Infra.State != StateRunning {
-					return fmt.Errorf("%s before the network", s)
-				}
-				c.State, c.Started = StateRunning, m.now
-				if u := d.Find(c.Unit); s.Kind != Stop && u.Init {
-					c.State, c.ExitCode, c.Finished = StateExited, 0, m.now
-				}
-				return nil
+			if c := &p.Containers[i]; c.Name == d.Find(s.Unit).ContainerName {
+				return m.change(p, c, s.Kind)
 			}
 		}
 		return fmt.Errorf("%s: no such container", s)
@@ -107,24 +111,53 @@ func (m *model) apply(d *Desired, s Step) error {
 	return fmt.Errorf("unknown step %s", s)
 }
 
+// change starts, stops or unpauses a container.
+func (m *model) change(p *Pod, c *Container, k Kind) error {
+	switch {
+	case k == Stop:
+		c.State, c.Finished = StateExited, m.now
+	case !p.up():
+		return fmt.Errorf("%s %s before the network", k, c.ID)
+	case c.Init:
+		c.State, c.Started, c.ExitCode, c.Finished = StateExited, m.now, 0, m.now
+	default:
+		c.State, c.Started = StateRunning, m.now
+	}
+	return nil
+}
+
 // settle asks and applies until nothing is left to do, and returns the IDs that
 // steps touched.
 func (m *model) settle(t *rapid.T, d *Desired) map[string]bool {
+	return m.settleFailing(t, d, func(Step) bool { return false })
+}
+
+// settleFailing does the same when steps fail: those are not tried again.
+func (m *model) settleFailing(t *rapid.T, d *Desired, fails func(Step) bool) map[string]bool {
 	touched := map[string]bool{}
 	pulled := map[string]bool{}
-	for range 50 {
-		p := Decide(d, m.o, Memory{Now: m.now, Pulled: pulled})
+	failed := map[string]time.Time{}
+	never := m.now.Add(1000 * time.Hour)
+	for range 100 {
+		p := Decide(d, m.o, Memory{Now: m.now, Pulled: pulled, Failed: failed})
 		if p.Failure != nil {
 			t.Fatalf("failure: %s", p.Failure.Message)
 		}
 		if len(p.Steps) == 0 {
-			if !p.Wake.IsZero() {
+			if !p.Wake.IsZero() && p.Wake.Before(never) {
 				m.now = p.Wake
 				continue
 			}
 			return touched
 		}
 		for _, s := range p.Steps {
+			if fails(s) {
+				if failed[s.Key()] == never {
+					t.Fatalf("step %s is tried again before its time", s)
+				}
+				failed[s.Key()] = never
+				break
+			}
 			for _, c := range containersOf(m, s) {
 				touched[c] = true
 			}
@@ -262,6 +295,66 @@ func TestUnchangedContainersAreNeverTouched(t *testing.T) {
 			if touched[id] {
 				t.Fatalf("%s (%s) did not change and was touched", unit, id)
 			}
+		}
+	})
+}
+
+// What runs stays and what has ended comes back, whichever image can't be had and
+// whatever somebody did to the device meanwhile.
+func TestWithoutTheNewImageTheOldRuns(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{o: Observed{Images: map[string]bool{}}, now: now}
+		compile := func(label string, change func(*contracts.PodmanScore)) *Desired {
+			ds := drawScore(t, label)
+			if change != nil {
+				change(ds.Score.Podman)
+			}
+			d, err := Compile(ds, Settings{Device: "pi"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d
+		}
+		m.settle(t, compile("from-", nil))
+		to := compile("to-", func(p *contracts.PodmanScore) { p.Containers[0].Image = "img:missing" })
+		for i := range m.o.Pods {
+			p := &m.o.Pods[i]
+			if p.Infra != nil && rapid.Bool().Draw(t, "reboot") {
+				p.Infra.State = StateExited
+			}
+			for j := range p.Containers {
+				c := &p.Containers[j]
+				if !c.Init {
+					c.State = rapid.SampledFrom([]State{StateRunning, StateExited, StatePaused}).Draw(t, "state")
+					c.Finished = m.now
+				}
+			}
+		}
+		before := len(m.o.Pods[0].Containers)
+		m.settleFailing(t, to, func(s Step) bool { return s.Image == "img:missing" })
+		if len(m.o.Pods) != 1 || len(m.o.Pods[0].Containers) < before {
+			t.Fatalf("the old pod is not whole: %+v", m.o)
+		}
+		for _, c := range m.o.Pods[0].Containers {
+			if !m.o.Pods[0].up() || !c.Init && c.State != StateRunning {
+				t.Fatalf("%+v does not run in %+v", c, m.o)
+			}
+		}
+	})
+}
+
+// A step that fails is waited for and holds up nothing that does not need it.
+func TestAStepThatFailsIsNotTriedBeforeItsTime(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{o: Observed{Images: map[string]bool{}}, now: now}
+		for i := range 3 {
+			d, err := Compile(drawScore(t, fmt.Sprint(i, "-")), Settings{Device: "pi"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			disturb(t, m)
+			kind := rapid.SampledFrom([]Kind{Pull, CreatePod, StartInfra, Create, Start, Stop, Remove, RemovePod, Unpause}).Draw(t, "kind")
+			m.settleFailing(t, d, func(s Step) bool { return s.Kind == kind })
 		}
 	})
 }

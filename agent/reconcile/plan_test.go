@@ -44,7 +44,7 @@ func running(d *Desired) Observed {
 		p.Infra = &Container{ID: "infra", State: StateRunning}
 	}
 	for _, u := range d.Units {
-		c := Container{ID: "id-" + u.Name, Name: u.ContainerName, Unit: u.Name, Hash: u.Hash, State: StateRunning, Started: now.Add(-time.Minute)}
+		c := Container{ID: "id-" + u.Name, Name: u.ContainerName, Unit: u.Name, Hash: u.Hash, Init: u.Init, State: StateRunning, Started: now.Add(-time.Minute)}
 		if u.Init {
 			c.State, c.Finished = StateExited, now.Add(-time.Minute)
 		}
@@ -86,6 +86,7 @@ func TestDecide(t *testing.T) {
 		wait   string
 		wake   time.Duration
 		fails  string
+		held   string
 	}{
 		"nothing changed, nothing is done":                    {steps: ""},
 		"an empty device pulls before it makes anything":      {empty: true, steps: "pull localhost/app:1, pull localhost/side:1"},
@@ -120,6 +121,36 @@ func TestDecide(t *testing.T) {
 		"a policy of Always pulls what is here": {empty: true, want: list(pullPolicy("Always")), change: present, steps: "pull localhost/app:1, pull localhost/side:1"},
 		"a policy of Always pulls once": {empty: true, want: list(pullPolicy("Always")), change: present, memory: Memory{Pulled: map[string]bool{"localhost/app:1": true, "localhost/side:1": true}},
 			steps: "create pod, create app, create side, start network, start app, start side"},
+		"an image that can't be had is waited for":  {want: list(image), memory: failed(time.Minute, "pull localhost/side:2"), held: "pull localhost/side:2", wake: time.Minute},
+		"an image that can't be had is tried again": {want: list(image), memory: failed(-time.Second, "pull localhost/side:2"), steps: "pull localhost/side:2"},
+		"while it pulls what ended starts again":    {want: list(image), change: func(o Observed) Observed { return exited(o, "app", 1) }, steps: "start app, pull localhost/side:2"},
+		"while it pulls the old container goes on":  {want: list(image), change: func(o Observed) Observed { return exited(o, "side", 1) }, steps: "start side, pull localhost/side:2"},
+		"while it pulls a crash loop has its pauses": {want: list(image), change: func(o Observed) Observed { return exited(o, "side", 1) },
+			memory: Memory{Backoff: map[string]Backoff{"id-side": {Restarts: 1}}}, steps: "pull localhost/side:2", wake: 10 * time.Second},
+		"while it pulls a dead old container is ended": {want: list(image), memory: Memory{Dead: map[string]bool{"id-side": true}}, steps: "stop side, pull localhost/side:2"},
+		"while it pulls what was removed by hand comes back": {want: list(image), change: func(o Observed) Observed { o = without("app")(o); o.Images["localhost/app:1"] = true; return o },
+			steps: "create app, start app, pull localhost/side:2"},
+		"while it pulls the old pod goes on": {want: list(image, port), change: func(o Observed) Observed { return exited(o, "app", 1) }, steps: "start app, pull localhost/side:2"},
+		"while it pulls the old pod comes back after a reboot": {want: list(image), change: rebooted,
+			steps: "start network POD, start app, start side, pull localhost/side:2"},
+		"an old pod of another shape comes back after a reboot, but its init containers don't": {before: list(withInit), want: list(image), change: rebooted,
+			steps: "start network POD, start app, start side, pull localhost/side:2"},
+		"what runs without its network ends before that comes back": {want: list(image), change: func(o Observed) Observed { o.Pods[0].Infra.State = StateExited; return o },
+			steps: "stop app, stop side, pull localhost/side:2"},
+		"an image that is not here and may not be pulled holds up nothing else": {want: list(image, pullPolicy("Never")), change: func(o Observed) Observed { return exited(o, "app", 1) },
+			steps: "start app", fails: "imagePullPolicy is Never"},
+		"a step that failed is waited for":       {want: list(image), change: present, memory: failed(time.Minute, "create side"), held: "create side", wake: time.Minute},
+		"a step that failed holds up no restart": {want: list(image), change: func(o Observed) Observed { return exited(present(o), "app", 1) }, memory: failed(time.Minute, "create side"), steps: "start app", held: "create side", wake: time.Minute},
+		"a start that failed holds up no other":  {change: created, memory: failed(time.Minute, "start app id-app"), steps: "start side", held: "start app id-app", wake: time.Minute},
+		"a removal that failed holds up no other": {gone: true, change: func(o Observed) Observed { o.Strays = []Container{{ID: "stray"}}; return o }, memory: failed(time.Minute, "remove stray"),
+			steps: "remove pod POD", held: "remove stray", wake: time.Minute},
+		"after a reboot a policy of Always pulls": {before: list(pullPolicy("Always")), want: list(pullPolicy("Always")), change: rebooted, memory: Memory{Proven: true},
+			steps: "pull localhost/app:1, pull localhost/side:1"},
+		"after a reboot without the network what ran before runs": {before: list(pullPolicy("Always")), want: list(pullPolicy("Always")), change: rebooted,
+			memory: Memory{Proven: true, Failed: failed(time.Minute, "pull localhost/app:1", "pull localhost/side:1").Failed},
+			steps:  "remove pod POD, create pod, create app, create side, start network, start app, start side"},
+		"what never ran is not started from an image that may be old": {empty: true, want: list(pullPolicy("Always")), change: present, memory: failed(time.Minute, "pull localhost/app:1", "pull localhost/side:1"),
+			held: "pull localhost/app:1", wake: time.Minute},
 		"a policy of Always leaves what runs alone": {before: list(pullPolicy("Always")), want: list(pullPolicy("Always"))},
 	}
 	for name, tt := range tests {
@@ -145,6 +176,9 @@ func TestDecide(t *testing.T) {
 			if diff := cmp.Diff(tt.steps, strings.Join(got, ", ")); diff != "" {
 				t.Errorf("steps (-want +got):\n%s", diff)
 			}
+			if held := strings.Join(strings.Fields(p.Held), " "); held != tt.held {
+				t.Errorf("held by %q, want %q", held, tt.held)
+			}
 			if p.Waiting != tt.wait {
 				t.Errorf("waits for %q, want %q", p.Waiting, tt.wait)
 			}
@@ -159,6 +193,42 @@ func TestDecide(t *testing.T) {
 }
 
 func list(f ...func(*contracts.PodmanScore)) []func(*contracts.PodmanScore) { return f }
+
+// failed remembers steps, as their kind and what they are of, that failed and are
+// not to be tried again for a while.
+func failed(wait time.Duration, steps ...string) Memory {
+	m := Memory{Failed: map[string]time.Time{}}
+	for _, text := range steps {
+		word := strings.Fields(text)
+		s := Step{Kind: Kind(word[0])}
+		switch s.Kind {
+		case Pull:
+			s.Image = word[1]
+		case Remove:
+			s.Container = word[1]
+		default:
+			s.Unit = word[1]
+			if len(word) > 2 {
+				s.Container = word[2]
+			}
+		}
+		m.Failed[s.Key()] = now.Add(wait)
+	}
+	return m
+}
+
+// rebooted has everything end at once.
+func rebooted(o Observed) Observed {
+	for i := range o.Pods[0].Containers {
+		c := &o.Pods[0].Containers[i]
+		c.State, c.Finished = StateExited, now
+	}
+	o.Pods[0].Infra.State = StateExited
+	for _, image := range []string{"localhost/app:1", "localhost/side:1"} {
+		o.Images[image] = true
+	}
+	return o
+}
 
 func pullPolicy(word string) func(*contracts.PodmanScore) {
 	return func(p *contracts.PodmanScore) {

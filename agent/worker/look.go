@@ -31,6 +31,7 @@ func (w *Worker) look(ctx context.Context) time.Time {
 		w.want = want
 	}
 	w.countLate()
+	w.collect()
 	for range rounds {
 		o, err := w.o.Driver.Observe(ctx, w.name, w.want)
 		if err != nil {
@@ -40,17 +41,34 @@ func (w *Worker) look(ctx context.Context) time.Time {
 		memory := w.memory()
 		plan := reconcile.Decide(w.want, o, memory)
 		w.countDrift(plan, o, memory.ByHand)
-		if len(plan.Steps) == 0 {
-			return w.settled(ctx, o, plan)
-		}
+		acted, pulls := false, false
 		for _, s := range plan.Steps {
-			if err := w.do(ctx, s, o); err != nil {
-				return w.failed(ctx, err, o)
+			if s.Kind == reconcile.Pull {
+				pulls = true
+				w.pull(ctx, s, o)
+				continue
+			}
+			acted = true
+			err := w.do(ctx, s, o)
+			if ctx.Err() != nil {
+				return time.Time{}
 			}
 			if w.superseded() {
 				w.adopt()
 				return time.Now()
 			}
+			if err != nil {
+				w.hold(s, err)
+				break // what comes after may need it
+			}
+			delete(w.held, s.Key())
+		}
+		switch {
+		case acted:
+		case pulls || plan.Held != "":
+			return w.waits(ctx, o, plan)
+		default:
+			return w.settled(ctx, o, plan)
 		}
 	}
 	return w.failed(ctx, &reconcile.Failure{Reason: reconcile.ReasonCreate, Message: "somebody changes the containers as fast as the agent puts them right"}, reconcile.Observed{})
@@ -79,7 +97,7 @@ func (w *Worker) noteEnded(o reconcile.Observed) {
 func (w *Worker) memory() reconcile.Memory {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Ended: maps.Clone(w.ended), Dead: map[string]bool{}}
+	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Failed: w.failedSteps(), Proven: w.record.Healthy, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Ended: maps.Clone(w.ended), Dead: map[string]bool{}}
 	for id, p := range w.probers {
 		m.Dead[id] = p.Health().Dead
 	}
@@ -90,11 +108,6 @@ func (w *Worker) memory() reconcile.Memory {
 func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed) error {
 	w.announce(s, o)
 	w.log.Debug("step", "step", s.String())
-	if s.Kind == reconcile.Pull {
-		var done func()
-		ctx, done = w.interruptible(ctx)
-		defer done()
-	}
 	if s.Kind == reconcile.Stop || s.Kind == reconcile.Remove {
 		w.note(w.stopped, s.Container)
 		defer w.note(w.stopped, s.Container)
@@ -103,8 +116,6 @@ func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed)
 		return err
 	}
 	switch s.Kind {
-	case reconcile.Pull:
-		w.pulled[s.Image] = true
 	case reconcile.Start, reconcile.Stop, reconcile.Remove:
 		w.dropProber(s.Container)
 		w.forgetHand(s.Container)
@@ -129,7 +140,7 @@ func (w *Worker) announce(s reconcile.Step, o reconcile.Observed) {
 	case s.Again:
 		return // a restart is told by what comes of it
 	}
-	if w.failures > 0 {
+	if w.failures > 0 || len(w.held) > 0 {
 		return // it has failed before; that stands until it succeeds
 	}
 	w.report(a)
@@ -208,26 +219,52 @@ func (w *Worker) failed(ctx context.Context, err error, o reconcile.Observed) ti
 		w.adopt()
 		return time.Now()
 	}
+	if time.Now().Before(w.retryAt) {
+		return w.retryAt // something happened meanwhile; that is not another try
+	}
 	f := reconcile.AsFailure(err, reconcile.ReasonCreate)
 	w.failures++
-	wait := reconcile.RetryAfter(w.failures)
-	if f.Reason == reconcile.ReasonNoDriver {
-		// Asking costs nothing, and podman may just be restarting: that is told when
-		// it lasts.
-		wait = min(wait, unavailablePause)
-		if w.failures == 1 && w.record.Healthy {
-			w.retryAt = time.Now().Add(wait)
-			return w.retryAt
-		}
+	wait := retryAfter(w.failures, f)
+	w.retryAt = time.Now().Add(wait)
+	if f.Reason == reconcile.ReasonNoDriver && w.failures == 1 && w.record.Healthy {
+		return w.retryAt // told when it lasts
 	}
 	w.log.Warn("failed, will be tried again", "reason", f.Reason, "error", f.Message, "in", wait.Round(time.Millisecond))
-	w.retryAt = time.Now().Add(wait)
+	w.reportFailure(f, o)
+	return w.retryAt
+}
+
+func (w *Worker) reportFailure(f *reconcile.Failure, o reconcile.Observed) {
 	a := reconcile.Assessment{Phase: contracts.PhaseFailed, Reason: f.Reason, Message: f.Message, Containers: w.record.Report.Containers}
 	if w.want != nil && len(o.Pods) > 0 {
 		a.Containers = reconcile.States(w.want, o, w.health(), w.record.Restarts)
 	}
 	w.report(a)
-	return w.retryAt
+}
+
+// waits sees to what runs while an image is pulled or a step that failed is held
+// back, reports what is waited for, and returns when to look again. It tidies
+// nothing up: what is older may still be in use.
+func (w *Worker) waits(ctx context.Context, o reconcile.Observed, p reconcile.Plan) time.Time {
+	if w.want != nil {
+		if err := w.watch(ctx, o); err != nil {
+			return w.failed(ctx, err, o)
+		}
+	}
+	w.failures, w.retryAt = 0, time.Time{}
+	w.forget(o)
+	h, held := w.held[p.Held]
+	switch {
+	case held && h.failure.Reason == reconcile.ReasonNoDriver && h.failures == 1 && w.record.Healthy:
+		// Told when it lasts.
+	case held:
+		w.reportFailure(h.failure, o)
+	default:
+		// It pulls, which was told as it began, but it may have counted a restart.
+		is := w.record.Report
+		w.report(reconcile.Assessment{Phase: is.Phase, Reason: is.Reason, Message: is.Message, Containers: is.Containers})
+	}
+	return p.Wake
 }
 
 // unavailablePause is the longest time between two tries to reach podman.
@@ -238,8 +275,10 @@ func (w *Worker) settled(ctx context.Context, o reconcile.Observed, p reconcile.
 	if err := w.o.Driver.Settle(ctx, w.name, w.want); err != nil {
 		return w.failed(ctx, err, o)
 	}
-	w.failures, w.drifting = 0, false
+	w.drifting = false
+	clear(w.held)
 	if w.want == nil {
+		w.failures, w.retryAt = 0, time.Time{}
 		w.stopProbers()
 		w.report(reconcile.Assessment{Phase: contracts.PhaseRemoved})
 		return time.Time{}
@@ -247,6 +286,7 @@ func (w *Worker) settled(ctx context.Context, o reconcile.Observed, p reconcile.
 	if err := w.watch(ctx, o); err != nil {
 		return w.failed(ctx, err, o)
 	}
+	w.failures, w.retryAt = 0, time.Time{}
 	w.forget(o)
 	past := reconcile.Past{Since: w.record.Since, WasRunning: w.record.Healthy, Restarts: w.record.Restarts}
 	a := reconcile.Assess(w.want, o, p, w.health(), past, time.Now())

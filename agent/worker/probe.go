@@ -14,10 +14,11 @@ type probing struct {
 	digest string
 }
 
-// watch has exactly the running containers of the wanted pod probed.
+// watch has the running containers of the wanted pod probed, and of what is older
+// and still runs, what was.
 func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
 	pod := o.Current(w.want)
-	keep := map[string]bool{}
+	keep := running(o)
 	for _, u := range w.want.Units {
 		if pod == nil || u.Init {
 			continue
@@ -26,7 +27,6 @@ func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
 		if c == nil || c.State != reconcile.StateRunning {
 			continue
 		}
-		keep[c.ID] = true
 		if p := w.probers[c.ID]; p != nil && p.pid == c.PID && p.digest == w.want.Digest {
 			continue
 		}
@@ -38,12 +38,25 @@ func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
 		w.dropProber(c.ID)
 		w.probers[c.ID] = w.probe(ctx, u, c, host, ready)
 	}
-	for id := range w.probers {
-		if !keep[id] {
+	for id, p := range w.probers {
+		if pid, ok := keep[id]; !ok || pid != p.pid {
 			w.dropProber(id)
 		}
 	}
 	return nil
+}
+
+// running are the PIDs of the containers that run, by ID.
+func running(o reconcile.Observed) map[string]int {
+	pids := map[string]int{}
+	for _, p := range o.Pods {
+		for _, c := range p.Containers {
+			if c.State == reconcile.StateRunning {
+				pids[c.ID] = c.PID
+			}
+		}
+	}
+	return pids
 }
 
 func (w *Worker) probe(ctx context.Context, u reconcile.Unit, c *reconcile.Container, host string, ready bool) *probing {

@@ -54,7 +54,6 @@ type Worker struct {
 	told    bool                    // whether there is anything to do yet
 	desired *contracts.DesiredState // nil is to be removed
 	changed bool                    // desired since the last look
-	cancel  context.CancelFunc      // of a pull that is under way
 	byHand  map[string]bool
 	events  map[string]bool // containers that something happened to
 	// When the agent itself last stopped a container, and last started one again;
@@ -69,9 +68,12 @@ type Worker struct {
 	sent    counters
 	target  *contracts.DesiredState
 	want    *reconcile.Desired
+	pulls   *pulling
 	pulled  map[string]bool
 	probers map[string]*probing
-	// failures in a row, and when the next try is due.
+	// held are the steps that failed, by reconcile.Step.Key.
+	held map[string]hold
+	// failures in a row of a look itself, and when the next try is due.
 	failures int
 	retryAt  time.Time
 	drifting bool
@@ -82,7 +84,7 @@ type Worker struct {
 func New(n contracts.DeploymentName, r store.Record, o Options) *Worker {
 	r.Report.Deployment = n
 	return &Worker{o: o, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
-		byHand: map[string]bool{}, events: map[string]bool{}, stopped: map[string]time.Time{}, again: map[string]time.Time{}, ended: map[string]time.Time{}, late: map[string]bool{}, record: r, pulled: map[string]bool{}, probers: map[string]*probing{}}
+		byHand: map[string]bool{}, events: map[string]bool{}, stopped: map[string]time.Time{}, again: map[string]time.Time{}, ended: map[string]time.Time{}, late: map[string]bool{}, record: r, pulled: map[string]bool{}, held: map[string]hold{}, probers: map[string]*probing{}}
 }
 
 // Set tells what shall run.
@@ -105,9 +107,6 @@ func (w *Worker) set(d *contracts.DesiredState) {
 		return
 	}
 	w.told, w.desired, w.changed = true, d, true
-	if w.cancel != nil {
-		w.cancel()
-	}
 	w.mu.Unlock()
 	w.Look()
 }
@@ -158,6 +157,7 @@ const (
 // Run works until the context ends. Containers stay as they are then.
 func (w *Worker) Run(ctx context.Context) {
 	defer w.stopProbers()
+	defer w.endPull()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -183,9 +183,8 @@ func (w *Worker) turn(ctx context.Context) time.Duration {
 	if !w.adopt() {
 		return 0
 	}
-	if left := time.Until(w.retryAt); left > 0 {
-		return left
-	}
+	// A failure does not keep it from looking when something happens: steps that
+	// failed are held back one by one.
 	wake := w.look(ctx)
 	if w.target == nil && wake.IsZero() {
 		return 0
@@ -214,28 +213,13 @@ func (w *Worker) adopt() bool {
 	w.changed = false
 	w.target, w.want = w.desired, nil
 	w.failures, w.retryAt = 0, time.Time{}
+	w.endPull()
 	clear(w.pulled)
+	clear(w.held)
 	if d := w.target; d != nil && d.Digest != w.record.Report.Digest {
 		w.record.Since, w.record.Healthy = time.Now(), false
 	}
 	return true
-}
-
-// interruptible is a context that ends when the worker is told something else.
-func (w *Worker) interruptible(ctx context.Context) (context.Context, func()) {
-	ctx, cancel := context.WithCancel(ctx)
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.cancel = cancel
-	if w.changed {
-		cancel()
-	}
-	return ctx, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		w.cancel = nil
-		cancel()
-	}
 }
 
 func (w *Worker) superseded() bool {

@@ -4,6 +4,7 @@
 package podman
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const (
 	LabelDigest     = "fleet.nationtech.io/digest"
 	// labelHash is of what the pod or container was made from.
 	labelHash = "fleet.nationtech.io/hash"
+	// labelInit is on init containers, which are not started again once their pod
+	// is an old one.
+	labelInit = "fleet.nationtech.io/init"
 )
 
 // How long podman may take for a step, beside the grace period of what is stopped.
@@ -90,7 +94,8 @@ func (d *Driver) Do(ctx context.Context, want *reconcile.Desired, s reconcile.St
 	case reconcile.CreatePod:
 		return d.failure("create pod "+want.PodName, d.createPod(ctx, want), reconcile.ReasonCreate)
 	case reconcile.StartInfra:
-		return d.failure("start the network of pod "+want.PodName, d.startInfra(ctx, want), reconcile.ReasonStart)
+		pod := cmp.Or(s.Pod, want.PodName)
+		return d.failure("start the network of pod "+pod, d.startInfra(ctx, pod), reconcile.ReasonStart)
 	case reconcile.Create:
 		return d.failure("create container "+s.Unit, d.create(ctx, want, *want.Find(s.Unit)), reconcile.ReasonCreate)
 	case reconcile.Start:

@@ -122,7 +122,7 @@ func (d *Driver) list(ctx context.Context, n contracts.DeploymentName) ([]listed
 }
 
 func (l listedContainer) container() reconcile.Container {
-	c := reconcile.Container{ID: l.ID, Unit: l.Labels[LabelContainer], Hash: l.Labels[labelHash], Image: l.Image, PID: l.PID,
+	c := reconcile.Container{ID: l.ID, Unit: l.Labels[LabelContainer], Hash: l.Labels[labelHash], Init: l.Labels[labelInit] != "", Image: l.Image, PID: l.PID,
 		ExitCode: l.ExitCode, Started: moment(l.StartedAt), Finished: moment(l.ExitedAt), State: state(l.State)}
 	if len(l.Names) > 0 {
 		c.Name = l.Names[0]

@@ -41,8 +41,8 @@ func (d *Driver) inspectPod(ctx context.Context, name string) (podDetail, error)
 	return p, err
 }
 
-func (d *Driver) startInfra(ctx context.Context, want *reconcile.Desired) error {
-	p, err := d.inspectPod(ctx, want.PodName)
+func (d *Driver) startInfra(ctx context.Context, pod string) error {
+	p, err := d.inspectPod(ctx, pod)
 	if err != nil {
 		return err
 	}

@@ -126,6 +126,9 @@ func containerSpecOf(d *reconcile.Desired, u reconcile.Unit, o Options) containe
 	c := u.Spec
 	labels := baseLabels(d, o)
 	labels[LabelContainer], labels[labelHash] = u.Name, u.Hash
+	if u.Init {
+		labels[labelInit] = "true"
+	}
 	s := containerSpec{
 		Name: u.ContainerName, Pod: d.PodName, Image: reference(c.Image), Labels: labels,
 		Entrypoint: c.Command, Command: c.Args, WorkDir: c.WorkingDir,
