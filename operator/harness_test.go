@@ -46,7 +46,7 @@ import (
 const systemNamespace = "fleet-system"
 
 // pool is how many devices the tests together have; NATS knows them beforehand.
-const pool = 120
+const pool = 200
 
 // world is a real API server and a real NATS server, which the tests share.
 type world struct {
@@ -359,6 +359,7 @@ func (d *simulated) report(now contracts.DesiredState) {
 	if state != nil {
 		d.seq++
 		state.Deployment, state.Revision, state.Digest, state.Seq, state.Time = now.Deployment, now.Revision, now.Digest, d.seq, time.Now().UTC()
+		state.Since = state.Time
 	}
 	d.mu.Unlock()
 	if state == nil {
