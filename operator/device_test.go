@@ -12,6 +12,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/test/simulated"
 )
 
 // untilDevice waits until a Device is as wanted.
@@ -37,7 +38,7 @@ func joined(d *v1alpha1.Device) bool {
 
 func TestADeviceWithAnotherKeySaysSoUntilTheKeysAgree(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.untilDevice(device.id, "joined", joined)
 	pair, err := nkeys.CreateUser()
 	must(t, err)
@@ -68,7 +69,7 @@ func TestADeviceWithAnotherKeySaysSoUntilTheKeysAgree(t *testing.T) {
 
 func TestAMalformedKeyIsToldOfToWhoseItIs(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.untilDevice(device.id, "joined", joined)
 	_, err := f.js.Publish(t.Context(), "$KV.device-state.state."+string(device.id)+".NotALabel", []byte("{}"))
 	must(t, err)
@@ -77,7 +78,7 @@ func TestAMalformedKeyIsToldOfToWhoseItIs(t *testing.T) {
 
 func TestADeviceMadeAnewIsJoinedAtOnce(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 1)
 	d := f.untilDevice(device.id, "joined", joined)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -41,6 +40,7 @@ import (
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/manifests"
 	"github.com/nationtech/fleet/operator"
+	"github.com/nationtech/fleet/test/simulated"
 )
 
 const systemNamespace = "fleet-system"
@@ -226,34 +226,11 @@ func (f *fleet) startOperator() func() {
 	})
 }
 
-// simulated is a device that speaks to NATS as an agent does and has no driver.
-type simulated struct {
-	f         *fleet
-	id        contracts.DeviceID
-	publisher *bus.Publisher
-	cancel    context.CancelFunc
-	done      chan struct{}
-
-	mu sync.Mutex
-	// answer makes a report of what the device is told; nil reports nothing.
-	answer func(contracts.DesiredState) *contracts.DeploymentState
-	told   map[contracts.DeploymentName]bus.Desired
-	seq    uint64
-	// watching is shown each new view.
-	watching func(map[contracts.DeploymentName]bus.Desired)
+// sim is a simulated device of the pool.
+type sim struct {
+	*simulated.Device
+	id contracts.DeviceID
 }
-
-func running(d contracts.DesiredState) *contracts.DeploymentState {
-	return &contracts.DeploymentState{Phase: contracts.PhaseRunning}
-}
-
-func failing(reason string) func(contracts.DesiredState) *contracts.DeploymentState {
-	return func(contracts.DesiredState) *contracts.DeploymentState {
-		return &contracts.DeploymentState{Phase: contracts.PhaseFailed, Reason: reason, Message: "it does not work"}
-	}
-}
-
-func silent(contracts.DesiredState) *contracts.DeploymentState { return nil }
 
 // newID takes a device out of the pool.
 func (f *fleet) newID() contracts.DeviceID {
@@ -274,7 +251,7 @@ func (f *fleet) publicKey(id contracts.DeviceID) string {
 }
 
 // device makes an approved Device with the label run=yes, and connects it.
-func (f *fleet) device(answer func(contracts.DesiredState) *contracts.DeploymentState) *simulated {
+func (f *fleet) device(answer simulated.Answer) *sim {
 	f.Helper()
 	id := f.newID()
 	f.approve(id)
@@ -288,107 +265,19 @@ func (f *fleet) approve(id contracts.DeviceID) {
 	must(f.T, f.client.Create(f.Context(), d))
 }
 
-// online connects a device, which sends its information and a heartbeat a second.
-func (f *fleet) online(id contracts.DeviceID, answer func(contracts.DesiredState) *contracts.DeploymentState) *simulated {
+// online connects a device.
+func (f *fleet) online(id contracts.DeviceID, answer simulated.Answer) *sim {
 	f.Helper()
-	ctx, cancel := context.WithCancel(f.Context())
-	nc := f.connect(f.T, string(id))
-	publisher, err := bus.NewPublisher(nc, id)
-	must(f.T, err)
-	d := &simulated{f: f, id: id, publisher: publisher, cancel: cancel, done: make(chan struct{}), answer: answer}
-	eventually(f.T, func() string {
-		if err := publisher.Info(ctx, contracts.DeviceInfo{Device: id, Hostname: "host-" + string(id), PublicKey: f.publicKey(id), AgentVersion: "test"}); err != nil {
-			return err.Error()
-		}
-		return ""
+	d, err := simulated.Start(f.Context(), simulated.Options{
+		ID: id, URL: f.nats, SeedFile: filepath.Join(f.seeds, string(id)), PublicKey: f.publicKey(id), Answer: answer,
 	})
-	mirror := bus.NewMirror(nc, id, bus.MirrorOptions{Logger: slog.New(slog.DiscardHandler), OnChange: d.adopt})
-	var parts sync.WaitGroup
-	parts.Go(func() { _ = mirror.Run(ctx) })
-	parts.Go(func() { d.beat(ctx) })
-	go func() { parts.Wait(); close(d.done) }()
-	f.Cleanup(d.offline)
-	return d
-}
-
-func (d *simulated) beat(ctx context.Context) {
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for n := uint64(1); ; n++ {
-		_ = d.publisher.Heartbeat(contracts.HeartbeatPayload{Seq: n, Time: time.Now().UnixMilli(), Interval: 1})
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
-	}
-}
-
-// offline ends the device.
-func (d *simulated) offline() {
-	d.cancel()
-	<-d.done
-}
-
-// adopt answers for what is new.
-func (d *simulated) adopt(view map[contracts.DeploymentName]bus.Desired) {
-	d.mu.Lock()
-	before := d.told
-	d.told = maps.Clone(view)
-	if d.watching != nil {
-		d.watching(view)
-	}
-	d.mu.Unlock()
-	for name, now := range view {
-		if was, ok := before[name]; !ok || was.Digest != now.Digest || was.Revision != now.Revision {
-			d.report(now.DesiredState)
-		}
-	}
-}
-
-func (d *simulated) watch(show func(map[contracts.DeploymentName]bus.Desired)) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.watching = show
-}
-
-// report sends what answer says of something.
-func (d *simulated) report(now contracts.DesiredState) {
-	d.mu.Lock()
-	state := d.answer(now)
-	if state != nil {
-		d.seq++
-		state.Deployment, state.Revision, state.Digest, state.Seq, state.Time = now.Deployment, now.Revision, now.Digest, d.seq, time.Now().UTC()
-		state.Since = state.Time
-	}
-	d.mu.Unlock()
-	if state == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := d.publisher.State(ctx, *state); err != nil {
-		d.f.Logf("report of %s: %v", d.id, err)
-	}
-}
-
-// behave changes what the device answers, and has it answer again.
-func (d *simulated) behave(answer func(contracts.DesiredState) *contracts.DeploymentState) {
-	d.mu.Lock()
-	d.answer = answer
-	told := maps.Clone(d.told)
-	d.mu.Unlock()
-	for _, now := range told {
-		d.report(now.DesiredState)
-	}
+	must(f.T, err)
+	f.Cleanup(d.Stop)
+	return &sim{d, id}
 }
 
 // revision is what the device was told for a Deployment; empty for nothing.
-func (d *simulated) revision(name string) string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.told[contracts.DeploymentName(name)].Revision
-}
+func (d *sim) revision(name string) string { return d.Told(name).Revision }
 
 // deploy makes a Deployment for the devices with run=yes.
 func (f *fleet) deploy(name string, change func(*v1alpha1.Deployment)) *v1alpha1.Deployment {
@@ -479,13 +368,13 @@ func (f *fleet) keys() map[string]string {
 }
 
 // writes counts, from now on, what is written for devices.
-func (f *fleet) writes(devices []*simulated) func() int64 {
+func (f *fleet) writes(devices []*sim) func() int64 {
 	f.Helper()
 	floor := f.sequence()
 	var n atomic.Int64
 	bus.Watch(f.Context(), f.js, contracts.BucketDesiredState, slog.New(slog.DiscardHandler), func(e bus.Entry) {
 		id, _, err := contracts.ParseDesiredStateKey(e.Key)
-		if err == nil && e.Sequence > floor && slices.ContainsFunc(devices, func(d *simulated) bool { return d.id == id }) {
+		if err == nil && e.Sequence > floor && slices.ContainsFunc(devices, func(d *sim) bool { return d.id == id }) {
 			n.Add(1)
 		}
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/pace"
+	"github.com/nationtech/fleet/test/simulated"
 )
 
 // checked holds a Deployment to what kstatus and Flux expect of conditions.
@@ -38,7 +39,7 @@ func checked(t *testing.T, f *fleet, d *v1alpha1.Deployment) {
 
 func TestADeploymentReachesItsDevicesAndSaysSo(t *testing.T) {
 	f := newFleet(t)
-	devices := []*simulated{f.device(running), f.device(running), f.device(running)}
+	devices := []*sim{f.device(simulated.Running), f.device(simulated.Running), f.device(simulated.Running)}
 	f.deploy("app", nil)
 	d := f.complete("app", 3)
 	checked(t, f, d)
@@ -79,8 +80,8 @@ func TestADeploymentReachesItsDevicesAndSaysSo(t *testing.T) {
 
 func TestAnEqualSpecIsNeverWrittenAgain(t *testing.T) {
 	f := newFleet(t)
-	f.device(running)
-	f.device(running)
+	f.device(simulated.Running)
+	f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 2)
 	before := f.sequence()
@@ -104,27 +105,25 @@ func TestMaxUnavailableBoundsWhatIsBetweenRevisions(t *testing.T) {
 	const devices, budget = 8, 2
 	var mu sync.Mutex
 	waiting, most := map[contracts.DeviceID]bool{}, 0
-	var all []*simulated
+	var all []*sim
 	for range devices {
-		all = append(all, f.device(running))
+		all = append(all, f.device(simulated.Running))
 	}
 	two := intstr.FromInt32(budget)
 	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &two })
 	f.complete("app", devices)
 	for _, d := range all {
-		d.mu.Lock()
-		d.answer = func(now contracts.DesiredState) *contracts.DeploymentState {
+		d.Answer(func(now contracts.DesiredState) *contracts.DeploymentState {
 			mu.Lock()
 			defer mu.Unlock()
 			waiting[d.id] = true
 			most = max(most, len(waiting))
 			return nil
-		}
-		d.mu.Unlock()
+		})
 	}
 	f.edit("app", image("2"))
 	for done := 0; done < devices; done++ {
-		var next *simulated
+		var next *sim
 		eventually(t, func() string {
 			mu.Lock()
 			defer mu.Unlock()
@@ -139,7 +138,7 @@ func TestMaxUnavailableBoundsWhatIsBetweenRevisions(t *testing.T) {
 		mu.Lock()
 		delete(waiting, next.id)
 		mu.Unlock()
-		next.behave(running)
+		next.AnswerAgain(simulated.Running)
 	}
 	f.complete("app", devices)
 	if most != budget {
@@ -149,11 +148,11 @@ func TestMaxUnavailableBoundsWhatIsBetweenRevisions(t *testing.T) {
 
 func TestAnOfflineDeviceHoldsNothingAndIsToldWhenItReturns(t *testing.T) {
 	f := newFleet(t)
-	here, away := f.device(running), f.device(running)
+	here, away := f.device(simulated.Running), f.device(simulated.Running)
 	one := intstr.FromInt32(1)
 	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &one })
 	f.complete("app", 2)
-	away.offline()
+	away.Stop()
 	f.until("app", "with one offline", func(d *v1alpha1.Deployment) bool { return d.Status.Aggregate.Offline == 1 })
 	device := &v1alpha1.Device{}
 	must(t, f.client.Get(t.Context(), client.ObjectKey{Namespace: f.namespace, Name: string(away.id)}, device))
@@ -168,20 +167,18 @@ func TestAnOfflineDeviceHoldsNothingAndIsToldWhenItReturns(t *testing.T) {
 	if here.revision("app") != d.Status.UpdateRevision {
 		t.Error("the device that is there was not told")
 	}
-	f.online(away.id, running)
+	f.online(away.id, simulated.Running)
 	f.complete("app", 2)
 }
 
 func TestFailingDevicesStallARolloutAndAFixGoesThrough(t *testing.T) {
 	f := newFleet(t)
-	good, bad := f.device(running), f.device(running)
+	good, bad := f.device(simulated.Running), f.device(simulated.Running)
 	one := intstr.FromInt32(1)
 	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &one })
 	f.complete("app", 2)
-	for _, d := range []*simulated{good, bad} {
-		d.mu.Lock()
-		d.answer = failing("ImagePullFailed")
-		d.mu.Unlock()
+	for _, d := range []*sim{good, bad} {
+		d.Answer(simulated.Failing("ImagePullFailed"))
 	}
 	f.edit("app", image("broken"))
 	d := f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
@@ -196,10 +193,8 @@ func TestFailingDevicesStallARolloutAndAFixGoesThrough(t *testing.T) {
 		t.Errorf("Reconciling is %q beside Stalled", got)
 	}
 	f.event(f.namespace, "app", "WaveHalted")
-	for _, d := range []*simulated{good, bad} {
-		d.mu.Lock()
-		d.answer = running
-		d.mu.Unlock()
+	for _, d := range []*sim{good, bad} {
+		d.Answer(simulated.Running)
 	}
 	f.edit("app", image("fixed"))
 	checked(t, f, f.complete("app", 2))
@@ -207,7 +202,7 @@ func TestFailingDevicesStallARolloutAndAFixGoesThrough(t *testing.T) {
 
 func TestPausedAndSuspendedTellNobodyAnything(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.deploy("app", nil)
 	before := f.complete("app", 1)
 	f.edit("app", func(d *v1alpha1.Deployment) { d.Spec.Paused = true; image("2")(d) })
@@ -230,7 +225,7 @@ func TestPausedAndSuspendedTellNobodyAnything(t *testing.T) {
 
 func TestAConfigMapIsPartOfTheRevision(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.deploy("app", func(d *v1alpha1.Deployment) {
 		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "settings"}}}
 	})
@@ -246,22 +241,20 @@ func TestAConfigMapIsPartOfTheRevision(t *testing.T) {
 	f.until("app", "at another revision", func(d *v1alpha1.Deployment) bool {
 		return d.Status.UpdateRevision != first && d.Status.Aggregate.Succeeded == 1
 	})
-	device.mu.Lock()
-	defer device.mu.Unlock()
-	if env := device.told["app"].Score.Podman.Containers[0].Env; len(env) != 1 || env[0].Value != "green" {
+	if env := device.Told("app").Score.Podman.Containers[0].Env; len(env) != 1 || env[0].Value != "green" {
 		t.Errorf("the device was told %+v", env)
 	}
 }
 
 func TestDeletingADeploymentWithdrawsIt(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
-	other := f.device(running)
+	device := f.device(simulated.Running)
+	other := f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.deploy("stays", nil)
 	f.complete("app", 2)
 	f.complete("stays", 2)
-	other.offline()
+	other.Stop()
 	must(t, f.client.Delete(t.Context(), f.get("app")))
 	eventually(t, func() string {
 		err := f.client.Get(t.Context(), client.ObjectKey{Namespace: f.namespace, Name: "app"}, &v1alpha1.Deployment{})
@@ -274,7 +267,7 @@ func TestDeletingADeploymentWithdrawsIt(t *testing.T) {
 		return ""
 	})
 	keys := f.keys()
-	for _, d := range []*simulated{device, other} {
+	for _, d := range []*sim{device, other} {
 		if _, ok := keys[string(d.id)+".app"]; ok {
 			t.Errorf("key of %s is still there", d.id)
 		}
@@ -286,7 +279,7 @@ func TestDeletingADeploymentWithdrawsIt(t *testing.T) {
 
 func TestWhatIsLeftOfADeploymentThatIsGoneIsWithdrawn(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 1)
 	f.stop()
@@ -305,14 +298,14 @@ func TestWhatIsLeftOfADeploymentThatIsGoneIsWithdrawn(t *testing.T) {
 
 func TestALostBucketTakesNothingFromADevice(t *testing.T) {
 	f := newFleet(t)
-	d := f.device(running)
+	d := f.device(simulated.Running)
 	f.deploy("kept", nil)
 	f.deploy("dropped", nil)
 	kept := f.complete("kept", 1)
 	f.complete("dropped", 1)
 	revision := kept.Status.UpdateRevision
 	var missed []string
-	d.watch(func(view map[contracts.DeploymentName]bus.Desired) {
+	d.Watch(func(view map[contracts.DeploymentName]bus.Desired) {
 		if _, ok := view["kept"]; !ok {
 			missed = append(missed, fmt.Sprint(view))
 		}
@@ -341,7 +334,7 @@ func TestALostBucketTakesNothingFromADevice(t *testing.T) {
 
 func TestADeploymentThatCannotGoOnWithdrawsAllTheSame(t *testing.T) {
 	f := newFleet(t)
-	d := f.device(running)
+	d := f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 1)
 	f.edit("app", func(d *v1alpha1.Deployment) {
@@ -365,7 +358,7 @@ func TestADeploymentThatCannotGoOnWithdrawsAllTheSame(t *testing.T) {
 
 func TestARevisionThatNobodyOwnsIsAdopted(t *testing.T) {
 	f := newFleet(t)
-	f.device(running)
+	f.device(simulated.Running)
 	f.deploy("app", nil)
 	revision := f.complete("app", 1).Status.UpdateRevision
 	app := f.get("app")
@@ -393,7 +386,7 @@ func TestARevisionThatNobodyOwnsIsAdopted(t *testing.T) {
 
 func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
 	f := newFleet(t)
-	stays, leaves := f.device(running), f.device(running)
+	stays, leaves := f.device(simulated.Running), f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 2)
 	key := client.ObjectKey{Namespace: f.namespace, Name: string(leaves.id)}
@@ -444,7 +437,7 @@ func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
 
 func TestACordonedDeviceKeepsWhatItHas(t *testing.T) {
 	f := newFleet(t)
-	device, other := f.device(running), f.device(running)
+	device, other := f.device(simulated.Running), f.device(simulated.Running)
 	f.deploy("app", nil)
 	before := f.complete("app", 2).Status.UpdateRevision
 	cordon := func(v bool) {
@@ -469,7 +462,7 @@ func TestACordonedDeviceKeepsWhatItHas(t *testing.T) {
 func TestADeviceThatNobodyKnowsIsRegisteredAndGivesWayToOneFromGit(t *testing.T) {
 	f := newFleet(t)
 	id := f.newID()
-	f.online(id, running)
+	f.online(id, simulated.Running)
 	registered := &v1alpha1.Device{}
 	key := client.ObjectKey{Namespace: systemNamespace, Name: string(id)}
 	eventually(t, func() string {
@@ -498,7 +491,7 @@ func TestADeviceThatNobodyKnowsIsRegisteredAndGivesWayToOneFromGit(t *testing.T)
 
 func TestASecondDeviceOfAnIDIsRefused(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 1)
 	elsewhere := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "second-"}}
@@ -533,7 +526,7 @@ func TestASecondDeviceOfAnIDIsRefused(t *testing.T) {
 
 func TestMalformedValuesAreToldOfAndHurtNobodyElse(t *testing.T) {
 	f := newFleet(t)
-	bad, good := f.device(running), f.device(running)
+	bad, good := f.device(simulated.Running), f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 2)
 	for _, key := range []string{"$KV.device-state.state." + string(bad.id) + ".app", "$KV.desired-state." + string(good.id) + ".app"} {
@@ -546,7 +539,7 @@ func TestMalformedValuesAreToldOfAndHurtNobodyElse(t *testing.T) {
 	})
 	// The operator's own key is written anew; the device reports again when it has
 	// something to say.
-	bad.behave(running)
+	bad.AnswerAgain(simulated.Running)
 	f.complete("app", 2)
 	eventually(t, func() string {
 		if v := f.keys()[string(good.id)+".app"]; !strings.Contains(v, `"revision"`) {
@@ -558,7 +551,7 @@ func TestMalformedValuesAreToldOfAndHurtNobodyElse(t *testing.T) {
 
 func TestAnotherReplicaTakesOver(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	f.deploy("app", nil)
 	f.complete("app", 1)
 	second := f.startOperator()
@@ -573,17 +566,15 @@ func TestAnotherReplicaTakesOver(t *testing.T) {
 
 func TestARestartInTheMiddleOfARolloutGoesOn(t *testing.T) {
 	f := newFleet(t)
-	var all []*simulated
+	var all []*sim
 	for range 6 {
-		all = append(all, f.device(running))
+		all = append(all, f.device(simulated.Running))
 	}
 	one := intstr.FromInt32(1)
 	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.Rollout.MaxUnavailable = &one })
 	f.complete("app", 6)
 	for _, d := range all {
-		d.mu.Lock()
-		d.answer = silent
-		d.mu.Unlock()
+		d.Answer(simulated.Silent)
 	}
 	writes := f.writes(all)
 	f.edit("app", image("2"))
@@ -591,7 +582,7 @@ func TestARestartInTheMiddleOfARolloutGoesOn(t *testing.T) {
 	f.stop()
 	f.stop = f.startOperator()
 	for _, d := range all {
-		d.behave(running)
+		d.AnswerAgain(simulated.Running)
 	}
 	f.complete("app", 6)
 	if wrote := writes(); wrote != 6 {
@@ -601,7 +592,7 @@ func TestARestartInTheMiddleOfARolloutGoesOn(t *testing.T) {
 
 func TestOldRevisionsArePruned(t *testing.T) {
 	f := newFleet(t)
-	f.device(running)
+	f.device(simulated.Running)
 	f.deploy("app", func(d *v1alpha1.Deployment) { d.Spec.RevisionHistoryLimit = new(int32(2)) })
 	f.complete("app", 1)
 	for i := range 5 {
@@ -629,9 +620,9 @@ func TestOldRevisionsArePruned(t *testing.T) {
 // for it.
 func TestManyReportsAreFewWrites(t *testing.T) {
 	f := newFleet(t)
-	var all []*simulated
+	var all []*sim
 	for range 20 {
-		all = append(all, f.device(running))
+		all = append(all, f.device(simulated.Running))
 	}
 	f.deploy("app", nil)
 	f.complete("app", 20)
@@ -644,9 +635,9 @@ func TestManyReportsAreFewWrites(t *testing.T) {
 	for i := 0; ctx.Err() == nil; i++ {
 		d := all[i%len(all)]
 		if i/len(all)%2 == 0 {
-			d.behave(failing("ProbeFailed"))
+			d.AnswerAgain(simulated.Failing("ProbeFailed"))
 		} else {
-			d.behave(running)
+			d.AnswerAgain(simulated.Running)
 		}
 		reports++
 	}
@@ -663,23 +654,21 @@ func TestManyReportsAreFewWrites(t *testing.T) {
 		t.Errorf("%d reports cost %d writes", reports, len(writes))
 	}
 	for _, d := range all {
-		d.behave(running)
+		d.AnswerAgain(simulated.Running)
 	}
 	f.complete("app", 20)
 }
 
 func TestDevicesDifferWhereTheScoreRefersToThem(t *testing.T) {
 	f := newFleet(t)
-	a, b := f.device(running), f.device(running)
+	a, b := f.device(simulated.Running), f.device(simulated.Running)
 	f.deploy("app", func(d *v1alpha1.Deployment) {
 		d.Spec.Score.Podman.Containers[0].Env = []v1alpha1.EnvVar{{Name: "ME", ValueFrom: &v1alpha1.EnvVarSource{FieldRef: &v1alpha1.FieldRef{FieldPath: "metadata.name"}}}}
 	})
 	f.complete("app", 2)
 	got := map[contracts.DeviceID]string{}
-	for _, d := range []*simulated{a, b} {
-		d.mu.Lock()
-		got[d.id] = d.told["app"].Score.Podman.Containers[0].Env[0].Value
-		d.mu.Unlock()
+	for _, d := range []*sim{a, b} {
+		got[d.id] = d.Told("app").Score.Podman.Containers[0].Env[0].Value
 	}
 	if want := map[contracts.DeviceID]string{a.id: string(a.id), b.id: string(b.id)}; !maps.Equal(got, want) {
 		t.Errorf("told %v", got)

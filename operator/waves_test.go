@@ -15,6 +15,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/test/simulated"
 )
 
 // canary is a rollout in which one device gets a revision first.
@@ -28,7 +29,7 @@ func canary(soak time.Duration, change func(*v1alpha1.Rollout)) func(*v1alpha1.D
 	}
 }
 
-func (f *fleet) devices(n int, answer func(contracts.DesiredState) *contracts.DeploymentState) (all []*simulated) {
+func (f *fleet) devices(n int, answer simulated.Answer) (all []*sim) {
 	f.Helper()
 	for range n {
 		all = append(all, f.device(answer))
@@ -37,7 +38,7 @@ func (f *fleet) devices(n int, answer func(contracts.DesiredState) *contracts.De
 }
 
 // told counts the devices by the revision that they were told.
-func told(devices []*simulated, name string) map[string]int {
+func told(devices []*sim, name string) map[string]int {
 	out := map[string]int{}
 	for _, d := range devices {
 		out[d.revision(name)]++
@@ -52,17 +53,15 @@ func phase(p v1alpha1.WavePhase, wave string) func(*v1alpha1.Deployment) bool {
 }
 
 // answering changes what devices answer from now on.
-func answering(devices []*simulated, answer func(contracts.DesiredState) *contracts.DeploymentState) {
+func answering(devices []*sim, answer simulated.Answer) {
 	for _, d := range devices {
-		d.mu.Lock()
-		d.answer = answer
-		d.mu.Unlock()
+		d.Answer(answer)
 	}
 }
 
 func TestACanarySoaksAndThenTheRestFollows(t *testing.T) {
 	f := newFleet(t)
-	all := f.devices(4, running)
+	all := f.devices(4, simulated.Running)
 	const soak = 2 * time.Second
 	f.deploy("app", canary(soak, nil))
 	old := f.complete("app", 4).Status.UpdateRevision
@@ -76,7 +75,7 @@ func TestACanarySoaksAndThenTheRestFollows(t *testing.T) {
 		t.Errorf("wave %+v", d.Status.Wave)
 	}
 	// A device that joins gets what the others run.
-	joined := f.device(running)
+	joined := f.device(simulated.Running)
 	eventually(t, func() string {
 		if got := joined.revision("app"); got != old {
 			return fmt.Sprintf("the new device was told %q, want %q", got, old)
@@ -89,9 +88,7 @@ func TestACanarySoaksAndThenTheRestFollows(t *testing.T) {
 	f.event(f.namespace, "app", "WaveCompleted")
 	var last, first time.Time
 	for _, device := range append(all, joined) {
-		device.mu.Lock()
-		at := device.told["app"].Time
-		device.mu.Unlock()
+		at := device.Told("app").Time
 		if first.IsZero() || at.Before(first) {
 			first = at
 		}
@@ -106,10 +103,10 @@ func TestACanarySoaksAndThenTheRestFollows(t *testing.T) {
 
 func TestABadCanaryHaltsAndAFixResumesByItself(t *testing.T) {
 	f := newFleet(t)
-	all := f.devices(5, running)
+	all := f.devices(5, simulated.Running)
 	f.deploy("app", canary(0, nil))
 	old := f.complete("app", 5).Status.UpdateRevision
-	answering(all, failing("ImagePullFailed"))
+	answering(all, simulated.Failing("ImagePullFailed"))
 	f.edit("app", image("bad"))
 	d := f.until("app", "halted", func(d *v1alpha1.Deployment) bool {
 		return phase(v1alpha1.WaveHalted, "canary")(d) && len(d.Status.Failures) == 1
@@ -118,14 +115,14 @@ func TestABadCanaryHaltsAndAFixResumesByItself(t *testing.T) {
 	if got := told(all, "app"); got[old] != 4 || got[d.Status.UpdateRevision] != 1 {
 		t.Errorf("devices were told %v", got)
 	}
-	answering(all, running)
+	answering(all, simulated.Running)
 	f.edit("app", image("fixed"))
 	checked(t, f, f.complete("app", 5))
 }
 
 func TestRollbackTakesBackWhatFailedAndIsNotTriedAgain(t *testing.T) {
 	f := newFleet(t)
-	all := f.devices(4, running)
+	all := f.devices(4, simulated.Running)
 	f.deploy("app", canary(0, func(r *v1alpha1.Rollout) {
 		r.OnFailure = v1alpha1.OnFailureRollback
 		half := intstr.FromString("50%")
@@ -136,7 +133,7 @@ func TestRollbackTakesBackWhatFailedAndIsNotTriedAgain(t *testing.T) {
 	seen := make(chan struct{}, 16)
 	answering(all, func(d contracts.DesiredState) *contracts.DeploymentState {
 		if d.Revision == old || d.Wave == "canary" {
-			return running(d)
+			return simulated.Running(d)
 		}
 		seen <- struct{}{}
 		return &contracts.DeploymentState{Phase: contracts.PhaseRolledBack, Reason: "ProbeFailed", Message: "it is not well"}
@@ -165,7 +162,7 @@ func TestRollbackTakesBackWhatFailedAndIsNotTriedAgain(t *testing.T) {
 		t.Errorf("%d writes after a restart", n)
 	}
 	// Another revision is another try, and so is the same one after it.
-	answering(all, running)
+	answering(all, simulated.Running)
 	f.edit("app", image("fixed"))
 	f.complete("app", 4)
 	f.edit("app", image("bad"))
@@ -174,7 +171,7 @@ func TestRollbackTakesBackWhatFailedAndIsNotTriedAgain(t *testing.T) {
 
 func TestAWaveWaitsForItsApproval(t *testing.T) {
 	f := newFleet(t)
-	all := f.devices(3, running)
+	all := f.devices(3, simulated.Running)
 	f.deploy("app", canary(0, func(r *v1alpha1.Rollout) {
 		r.Waves = append(r.Waves, v1alpha1.Wave{Name: "rest-of-it", Approval: v1alpha1.ApprovalManual})
 	}))
@@ -203,7 +200,7 @@ func TestAWaveWaitsForItsApproval(t *testing.T) {
 // told in anyway.
 func TestAnOperatorKilledAtRandomMomentsWritesTheSame(t *testing.T) {
 	f := newFleet(t)
-	all := f.devices(8, running)
+	all := f.devices(8, simulated.Running)
 	f.deploy("app", canary(300*time.Millisecond, func(r *v1alpha1.Rollout) {
 		quarter := intstr.FromString("25%")
 		r.Waves = append(r.Waves, v1alpha1.Wave{Name: "quarter", Limit: &quarter, Soak: &metav1.Duration{Duration: 300 * time.Millisecond}})
@@ -212,7 +209,7 @@ func TestAnOperatorKilledAtRandomMomentsWritesTheSame(t *testing.T) {
 	f.complete("app", 8)
 	slow := func(d contracts.DesiredState) *contracts.DeploymentState {
 		time.Sleep(time.Duration(rand.IntN(150)) * time.Millisecond) // a device takes its time
-		return running(d)
+		return simulated.Running(d)
 	}
 	answering(all, slow)
 	rollout := func(tag string, kills int) (writes int64, waves string) {
@@ -225,9 +222,7 @@ func TestAnOperatorKilledAtRandomMomentsWritesTheSame(t *testing.T) {
 		}
 		f.complete("app", 8)
 		for _, d := range all {
-			d.mu.Lock()
-			waves += fmt.Sprintf("%s %s\n", d.id, d.told["app"].Wave)
-			d.mu.Unlock()
+			waves += fmt.Sprintf("%s %s\n", d.id, d.Told("app").Wave)
 		}
 		return count(), waves
 	}
@@ -246,7 +241,7 @@ func TestAnOperatorKilledAtRandomMomentsWritesTheSame(t *testing.T) {
 
 func TestRevisionsKeepTheirConfigMapsToGoBackTo(t *testing.T) {
 	f := newFleet(t)
-	device := f.device(running)
+	device := f.device(simulated.Running)
 	config := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "settings"}, Data: map[string]string{"SETTING": "one"}}
 	must(t, f.client.Create(t.Context(), config))
 	f.deploy("app", canary(0, func(r *v1alpha1.Rollout) { r.OnFailure = v1alpha1.OnFailureRollback }))
@@ -254,9 +249,9 @@ func TestRevisionsKeepTheirConfigMapsToGoBackTo(t *testing.T) {
 		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "settings"}}}
 	})
 	revision := f.complete("app", 1).Status.UpdateRevision
-	answering([]*simulated{device}, func(d contracts.DesiredState) *contracts.DeploymentState {
+	answering([]*sim{device}, func(d contracts.DesiredState) *contracts.DeploymentState {
 		if d.Revision == revision {
-			return running(d)
+			return simulated.Running(d)
 		}
 		return &contracts.DeploymentState{Phase: contracts.PhaseRolledBack, Reason: "ProbeFailed", Message: "it is not well"}
 	})
@@ -265,9 +260,7 @@ func TestRevisionsKeepTheirConfigMapsToGoBackTo(t *testing.T) {
 	f.until("app", "rolled back", func(d *v1alpha1.Deployment) bool {
 		return d.Status.Wave != nil && d.Status.Wave.Phase == v1alpha1.WaveRolledBack
 	})
-	device.mu.Lock()
-	env := device.told["app"].Score.Podman.Containers[0].Env
-	device.mu.Unlock()
+	env := device.Told("app").Score.Podman.Containers[0].Env
 	if len(env) != 1 || env[0].Value != "one" {
 		t.Errorf("the device was told %v", env)
 	}

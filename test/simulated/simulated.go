@@ -1,0 +1,194 @@
+// Package simulated is a device that speaks to NATS as an agent does and has no
+// driver: what it reports is what the test says. It stands in for the many devices
+// that a machine has no room for, and for faults that no container has on demand.
+package simulated
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+)
+
+// Answer makes the report of what a device is told; nil reports nothing.
+type Answer func(contracts.DesiredState) *contracts.DeploymentState
+
+// Running says that everything runs.
+func Running(contracts.DesiredState) *contracts.DeploymentState {
+	return &contracts.DeploymentState{Phase: contracts.PhaseRunning}
+}
+
+// Failing says that nothing does.
+func Failing(reason string) Answer {
+	return func(contracts.DesiredState) *contracts.DeploymentState {
+		return &contracts.DeploymentState{Phase: contracts.PhaseFailed, Reason: reason, Message: "it does not work"}
+	}
+}
+
+// Silent says nothing.
+func Silent(contracts.DesiredState) *contracts.DeploymentState { return nil }
+
+// Options of a Device.
+type Options struct {
+	ID contracts.DeviceID
+	// URL of the NATS server, SeedFile and PublicKey of the device's key.
+	URL, SeedFile, PublicKey string
+	Answer                   Answer
+}
+
+// Device is a simulated one. Its methods may be called at any time.
+type Device struct {
+	o         Options
+	nc        *nats.Conn
+	publisher *bus.Publisher
+	cancel    context.CancelFunc
+	done      chan struct{}
+
+	mu       sync.Mutex
+	answer   Answer
+	told     map[contracts.DeploymentName]bus.Desired
+	seq      uint64
+	watching func(map[contracts.DeploymentName]bus.Desired)
+}
+
+// Start connects a device, which says what it is and sends a heartbeat every half
+// second until Stop.
+func Start(ctx context.Context, o Options) (*Device, error) {
+	nc, err := bus.Connect(bus.Options{
+		URL: o.URL, SeedFile: o.SeedFile, Name: string(o.ID), InboxPrefix: bus.InboxPrefix(o.ID), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return nil, err
+	}
+	publisher, err := bus.NewPublisher(nc, o.ID)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	d := &Device{o: o, nc: nc, publisher: publisher, cancel: cancel, done: make(chan struct{}), answer: o.Answer}
+	mirror := bus.NewMirror(nc, o.ID, bus.MirrorOptions{Logger: slog.New(slog.DiscardHandler), OnChange: d.adopt})
+	var parts sync.WaitGroup
+	parts.Go(func() { d.inform(ctx) })
+	parts.Go(func() { _ = mirror.Run(ctx) })
+	parts.Go(func() { d.beat(ctx) })
+	go func() {
+		parts.Wait()
+		nc.Close()
+		close(d.done)
+	}()
+	return d, nil
+}
+
+// Stop takes the device offline.
+func (d *Device) Stop() {
+	d.cancel()
+	<-d.done
+}
+
+// inform says what the device is until the server has it.
+func (d *Device) inform(ctx context.Context) {
+	info := contracts.DeviceInfo{Device: d.o.ID, Hostname: "host-" + string(d.o.ID), PublicKey: d.o.PublicKey, AgentVersion: "test"}
+	for attempt := 0; ctx.Err() == nil && d.publisher.Info(ctx, info) != nil; attempt++ {
+		timer := time.NewTimer(bus.Backoff(attempt, 20*time.Millisecond, time.Second))
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+		}
+	}
+}
+
+func (d *Device) beat(ctx context.Context) {
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for n := uint64(1); ; n++ {
+		// One that is not sent is one that is missed.
+		_ = d.publisher.Heartbeat(contracts.HeartbeatPayload{Seq: n, Time: time.Now().UnixMilli(), Interval: 1})
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// adopt answers for what is new.
+func (d *Device) adopt(view map[contracts.DeploymentName]bus.Desired) {
+	d.mu.Lock()
+	before := d.told
+	d.told = maps.Clone(view)
+	watching := d.watching
+	d.mu.Unlock()
+	if watching != nil {
+		watching(view)
+	}
+	for name, now := range view {
+		if was, ok := before[name]; !ok || was.Digest != now.Digest || was.Revision != now.Revision {
+			d.report(now.DesiredState)
+		}
+	}
+}
+
+// report sends what the answer to something is.
+func (d *Device) report(now contracts.DesiredState) {
+	d.mu.Lock()
+	answer := d.answer
+	d.seq++
+	seq := d.seq
+	d.mu.Unlock()
+	state := answer(now)
+	if state == nil {
+		return
+	}
+	state.Deployment, state.Revision, state.Digest, state.Seq = now.Deployment, now.Revision, now.Digest, seq
+	state.Time = time.Now().UTC()
+	state.Since = state.Time
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	// What is lost the test waits for in vain.
+	_ = d.publisher.State(ctx, *state)
+}
+
+// Answer changes what the device answers from now on.
+func (d *Device) Answer(answer Answer) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.answer = answer
+}
+
+// AnswerAgain changes what the device answers, and has it answer for everything
+// that it was told.
+func (d *Device) AnswerAgain(answer Answer) {
+	d.Answer(answer)
+	d.mu.Lock()
+	told := maps.Clone(d.told)
+	d.mu.Unlock()
+	for _, now := range told {
+		d.report(now.DesiredState)
+	}
+}
+
+// Watch shows each new view of what the device is told.
+func (d *Device) Watch(show func(map[contracts.DeploymentName]bus.Desired)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.watching = show
+}
+
+// Told is what the device was told for a Deployment; the zero value for nothing.
+func (d *Device) Told(name string) contracts.DesiredState {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.told[contracts.DeploymentName(name)].DesiredState
+}
+
+// String is the device's ID.
+func (d *Device) String() string { return fmt.Sprint(d.o.ID) }
