@@ -277,7 +277,9 @@ func (w *world) fails(d contracts.DesiredState, reason string) contracts.Deploym
 
 // get asks the device on a port.
 func get(port int, path string) (string, error) {
-	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	// A port of a pod that is going may not answer at all.
+	const patience = 2 * time.Second
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true, DialContext: (&net.Dialer{Timeout: patience}).DialContext}}
 	response, err := client.Get(fmt.Sprintf("http://%s:%d%s", hostIP, port, path))
 	if err != nil {
 		return "", err
