@@ -68,7 +68,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	sender := report.New(publisher.State, f.gone, log)
 	f.options = worker.Options{
 		Driver: driver, Settings: reconcile.Settings{Device: c.Device, HostIP: c.HostIP}, BootID: facts.BootID(),
-		Save: disk.PutRecord, Report: sender.Report, Logger: log,
+		Save: disk.PutRecord, SaveGood: disk.PutGood, Report: sender.Report, Logger: log,
 	}
 	if err := f.resume(sender); err != nil {
 		return err
@@ -129,9 +129,17 @@ func (f *fleet) resume(sender *report.Sender) error {
 	if err != nil {
 		return err
 	}
+	good, err := f.disk.Good()
+	if err != nil {
+		return err
+	}
 	for name, r := range records {
 		f.mu.Lock()
-		f.start(name, r)
+		if g, ok := good[name]; ok {
+			f.start(name, r, &g)
+		} else {
+			f.start(name, r, nil)
+		}
 		f.mu.Unlock()
 		if r.Report.Seq > 0 {
 			sender.Report(r.Report)
@@ -217,13 +225,13 @@ func (f *fleet) worker(name contracts.DeploymentName) *running {
 	if w := f.workers[name]; w != nil {
 		return w
 	}
-	return f.start(name, store.Record{})
+	return f.start(name, store.Record{}, nil)
 }
 
 // start starts a worker. The lock is held.
-func (f *fleet) start(name contracts.DeploymentName, r store.Record) *running {
+func (f *fleet) start(name contracts.DeploymentName, r store.Record, good *contracts.DesiredState) *running {
 	ctx, stop := context.WithCancel(f.ctx)
-	w := &running{Worker: worker.New(name, r, f.options), stop: stop, done: make(chan struct{})}
+	w := &running{Worker: worker.New(name, r, good, f.options), stop: stop, done: make(chan struct{})}
 	f.workers[name] = w
 	go func() {
 		defer close(w.done)

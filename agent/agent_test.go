@@ -223,6 +223,12 @@ func serving(name string, port int32, message string) contracts.Container {
 // tell tells the device to run containers.
 func (w *world) tell(name string, score contracts.PodmanScore) contracts.DesiredState {
 	w.Helper()
+	return w.tellWithin(name, score, 60)
+}
+
+// tellWithin tells what has to get healthy within so many seconds.
+func (w *world) tellWithin(name string, score contracts.PodmanScore, seconds int64) contracts.DesiredState {
+	w.Helper()
 	if score.RestartPolicy == "" {
 		score.RestartPolicy = "Always"
 	}
@@ -230,7 +236,7 @@ func (w *world) tell(name string, score contracts.PodmanScore) contracts.Desired
 	s := contracts.ReconcileScore{Podman: &score}
 	d := contracts.DesiredState{
 		Deployment: contracts.DeploymentName(name), Namespace: "shops", Revision: name + "-" + s.Digest()[:8], Digest: s.Digest(),
-		Score: s, DeadlineSeconds: 60, Time: time.Now().UTC(),
+		Score: s, DeadlineSeconds: seconds, Time: time.Now().UTC(),
 	}
 	data, err := contracts.Encode(d)
 	must(w.T, err)
@@ -333,6 +339,72 @@ func TestOnARealPodman(t *testing.T) {
 	t.Run("life", func(t *testing.T) { life(newWorld(t)) })
 }
 
+// undo has the device go back from revisions that don't get healthy. It leaves d
+// running.
+func undo(w *world, d contracts.DesiredState, two func(front, back string) contracts.PodmanScore) {
+	t := w.T
+	before := w.containers("shop")
+	rolledBack := func(d contracts.DesiredState, reason string) contracts.DeploymentState {
+		t.Helper()
+		return w.reports(d, "rolled back", func(s contracts.DeploymentState) bool {
+			return s.Phase == contracts.PhaseRolledBack && s.Reason == reason
+		})
+	}
+	// One that is never ready.
+	unwell := two("unwell", "one")
+	unwell.Containers[0].Env = append(unwell.Containers[0].Env, contracts.EnvVar{Name: "READY", Value: "false"})
+	bad := w.tellWithin("shop", unwell, 2)
+	s := rolledBack(bad, "ProbeFailed")
+	if !strings.Contains(s.Message, "not healthy within 2s") || !strings.Contains(s.Log, "says unwell") {
+		t.Errorf("it says %q, and the log ends with %q", s.Message, s.Log)
+	}
+	w.serves(8080, "/", "two")
+	after := w.containers("shop")
+	if after["back"] != before["back"] {
+		t.Errorf("containers %v, before %v", after, before)
+	}
+	// It is not tried again, not by another agent either.
+	w.restart()
+	w.eventually("the agent has looked", func() error {
+		if strings.Count(w.log.String(), "going on with what the device was told before") < 2 {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	rolledBack(w.tellWithin("shop", unwell, 3), "ProbeFailed")
+	if again := w.containers("shop"); !maps.Equal(again, after) {
+		t.Errorf("containers %v, before %v", again, after)
+	}
+	// An image that can't be had stops nothing, and is given up all the same.
+	missing := two("missing", "one")
+	missing.Containers[0].Image = "127.0.0.1:1/no/such:image"
+	rolledBack(w.tellWithin("shop", missing, 8), "ImagePullFailed")
+	if again := w.containers("shop"); !maps.Equal(again, after) {
+		t.Errorf("containers %v, before %v", again, after)
+	}
+	// Told what was healthy, it has nothing to do.
+	w.runs(w.tell("shop", two("two", "one")))
+	if again := w.containers("shop"); !maps.Equal(again, after) {
+		t.Errorf("containers %v, before %v", again, after)
+	}
+	// What was given up is another try when something else was told in between.
+	rolledBack(w.tellWithin("shop", unwell, 2), "ProbeFailed")
+	// Without anything to go back to it fails, and goes on trying.
+	alone := contracts.PodmanScore{Containers: []contracts.Container{serving("only", 8095, "alone")}}
+	alone.Containers[0].Env = append(alone.Containers[0].Env, contracts.EnvVar{Name: "READY", Value: "false"})
+	first := w.tellWithin("first", alone, 1)
+	f := w.fails(first, "ProbeFailed")
+	if !strings.Contains(f.Log, "says alone") {
+		t.Errorf("the log ends with %q", f.Log)
+	}
+	_, err := get(8095, "/set?ready=true")
+	must(t, err)
+	w.runs(first)
+	w.withdraw("first")
+	w.reports(first, "removed", func(s contracts.DeploymentState) bool { return s.Phase == contracts.PhaseRemoved })
+	w.runs(w.tell("shop", two("two", "one")))
+}
+
 func life(w *world) {
 	t := w.T
 	two := func(front, back string) contracts.PodmanScore {
@@ -393,6 +465,8 @@ func life(w *world) {
 	_, err = get(8081, "/set?ready=true")
 	must(t, err)
 	w.runs(d)
+
+	undo(w, d, two)
 
 	// An image that is not to be had leaves the old running.
 	before = w.containers("shop")

@@ -24,6 +24,7 @@ func (idle) Settle(context.Context, contracts.DeploymentName, *reconcile.Desired
 	return nil
 }
 func (idle) PodIP(context.Context, string) (string, error) { return "", nil }
+func (idle) Log(context.Context, string) (string, error)   { return "", nil }
 func (idle) Exec(context.Context, string, contracts.Container, []string) error {
 	return nil
 }
@@ -41,7 +42,7 @@ func TestWhatIsToldWhileItGoesIsNeitherLostNorForgotten(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &fleet{ctx: ctx, disk: disk, log: log, workers: map[contracts.DeploymentName]*running{}}
-	f.options = worker.Options{Driver: idle{}, Save: disk.PutRecord, Report: func(contracts.DeploymentState) {}, Logger: log}
+	f.options = worker.Options{Driver: idle{}, Save: disk.PutRecord, SaveGood: disk.PutGood, Report: func(contracts.DeploymentState) {}, Logger: log}
 	t.Cleanup(func() { cancel(); f.wait() })
 
 	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{RestartPolicy: "Always",

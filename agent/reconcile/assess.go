@@ -20,7 +20,8 @@ type Health struct {
 
 // Past is what was so before this look.
 type Past struct {
-	// Since the desired state is being carried out.
+	// Since the desired state is being carried out, or the agent has run: what a
+	// device was off for does not count.
 	Since time.Time
 	// WasRunning tells that this desired state has run before.
 	WasRunning bool

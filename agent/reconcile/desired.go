@@ -81,10 +81,10 @@ func Compile(ds contracts.DesiredState, s Settings) (*Desired, error) {
 		d.Volumes[v.Name] = Volume{Volume: v, Hash: hash("volume", v)}
 	}
 	for _, c := range score.InitContainers {
-		d.Units = append(d.Units, unit(c, true, d, score.StopSeconds))
+		d.Units = append(d.Units, unit(c, true, d, score))
 	}
 	for _, c := range score.Containers {
-		d.Units = append(d.Units, unit(c, false, d, score.StopSeconds))
+		d.Units = append(d.Units, unit(c, false, d, score))
 		for _, p := range c.Ports {
 			if p.Host == 0 || score.HostNetwork {
 				continue
@@ -115,14 +115,18 @@ func Compile(ds contracts.DesiredState, s Settings) (*Desired, error) {
 // unit hashes what the container is made from: its own part of the score and the
 // volumes that it mounts. Probes are left out as far as the agent alone carries
 // them out, so that a changed probe needs no new container.
-func unit(c contracts.Container, isInit bool, d *Desired, stop int64) Unit {
+func unit(c contracts.Container, isInit bool, d *Desired, score *contracts.PodmanScore) Unit {
 	made := c
 	made.Startup, made.Readiness, made.Liveness, made.PullPolicy, made.Ports = nil, nil, nil, "", nil
 	mounted := map[string]string{}
 	for _, m := range c.Mounts {
 		mounted[m.Volume] = d.Volumes[m.Volume].Hash
 	}
-	return Unit{Name: c.Name, Init: isInit, Spec: c, Hash: hash("container", made, mounted, HealthCommand(c), stop)}
+	parts := []any{"container", made, mounted, HealthCommand(c), score.StopSeconds}
+	if score.RestartedAt != "" {
+		parts = append(parts, score.RestartedAt)
+	}
+	return Unit{Name: c.Name, Init: isInit, Spec: c, Hash: hash(parts...)}
 }
 
 // HealthCommand is the exec probe's command that becomes the container's

@@ -283,6 +283,7 @@ func TestCompile(t *testing.T) {
 	}{
 		"an image changes its container":         {func(p *contracts.PodmanScore) { p.Containers[0].Image = "x" }, false, true},
 		"a variable changes its container":       {func(p *contracts.PodmanScore) { p.Containers[0].Env = []contracts.EnvVar{{Name: "A"}} }, false, true},
+		"a restart changes every container":      {func(p *contracts.PodmanScore) { p.RestartedAt = "2026-01-02T03:04:05Z" }, true, true},
 		"a grace period changes every container": {func(p *contracts.PodmanScore) { p.StopSeconds = 3 }, true, true},
 		"another container changes neither":      {func(p *contracts.PodmanScore) { p.Containers[1].Image = "x" }, false, false},
 		"a port changes the pod": {func(p *contracts.PodmanScore) {

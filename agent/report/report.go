@@ -95,6 +95,9 @@ func (s *Sender) sendAll(ctx context.Context) bool {
 	}
 	s.mu.Unlock()
 	for _, state := range states {
+		// Of sending, so that whoever reads it knows how long the phase has lasted,
+		// however late it is sent and whatever the device's clock says.
+		state.Time = time.Now().UTC()
 		if err := s.Send(ctx, state); err != nil {
 			s.Logger.Debug("report not sent, will be again", "deployment", state.Deployment, "error", err)
 			return false

@@ -126,8 +126,8 @@ func Render(w io.Writer, s Status, now time.Time) error {
 		if phase == "" {
 			phase = string(contracts.PhasePending)
 		}
-		if !d.Report.Time.IsZero() {
-			since = duration.HumanDuration(now.Sub(d.Report.Time))
+		if !d.Report.Since.IsZero() {
+			since = duration.HumanDuration(now.Sub(d.Report.Since))
 		}
 		revision := d.Report.Revision
 		if d.Told != "" && d.Told != revision {

@@ -55,7 +55,7 @@ func TestScreens(t *testing.T) {
 		must(t, disk.PutDesired(contracts.DesiredState{Deployment: name, Namespace: "shops", Revision: string(name) + "-2", Digest: score.Digest(), Score: score, Commit: "abc"}))
 	}
 	must(t, disk.PutRecord(store.Record{Report: contracts.DeploymentState{V: 1, Deployment: "hello", Revision: "hello-1", Digest: score.Digest(),
-		Phase: contracts.PhaseFailed, Reason: "PortInUse", Message: "port 80 is taken", Restarts: 2, Seq: 1, Time: now.Add(-time.Hour)}}))
+		Phase: contracts.PhaseFailed, Reason: "PortInUse", Message: "port 80 is taken", Restarts: 2, Seq: 1, Time: now, Since: now.Add(-time.Hour)}}))
 	s, got := render(t, c)
 	for _, want := range []string{
 		"Identity:  UKEY", "Agent:     running, version v1.2.3, for 3h", "Server:    nats://fleet:4222, not connected for 20m: nats: no servers available",

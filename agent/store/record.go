@@ -17,16 +17,28 @@ import (
 type Record struct {
 	// Report is the last one that was made, whether it was sent or not.
 	Report contracts.DeploymentState `json:"report"`
-	// Since this desired state is being carried out.
-	Since time.Time `json:"since"`
-	// Healthy tells that this desired state has run as it should.
+	// Carried is the digest of the desired state that is being carried out: what the
+	// device was told last, or what was healthy before when that was undone.
+	Carried string `json:"carried,omitempty"`
+	// Healthy tells that it has run as it should.
 	Healthy bool `json:"healthy,omitempty"`
+	// Undone is what did not get healthy here and is not tried again; nil for nothing.
+	Undone *Undone `json:"undone,omitempty"`
 	// BootID is of the boot in which it was healthy: what a reboot ended was not
 	// changed by hand.
 	BootID string `json:"bootID,omitempty"`
 	// Backoff and Restarts by the runtime's container ID.
 	Backoff  map[string]reconcile.Backoff `json:"backoff,omitempty"`
 	Restarts map[string]int64             `json:"restarts,omitempty"`
+}
+
+// Undone is a desired state that was given up for what was healthy before, and why.
+type Undone struct {
+	Digest  string `json:"digest"`
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	// Log is the end of the failing container's.
+	Log string `json:"log,omitempty"`
 }
 
 // Agent is what the agent says of itself, for the status command.

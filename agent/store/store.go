@@ -28,6 +28,7 @@ type Store struct {
 const (
 	desiredDir = "desired"
 	recordDir  = "record"
+	goodDir    = "good"
 	agentFile  = "agent.json"
 	lockFile   = "lock"
 )
@@ -35,7 +36,7 @@ const (
 // Open makes the directory if it is missing and takes it for this process alone;
 // ErrInUse tells that another has it.
 func Open(dir string, log *slog.Logger) (*Store, error) {
-	for _, d := range []string{dir, filepath.Join(dir, desiredDir), filepath.Join(dir, recordDir)} {
+	for _, d := range []string{dir, filepath.Join(dir, desiredDir), filepath.Join(dir, recordDir), filepath.Join(dir, goodDir)} {
 		if err := os.MkdirAll(d, 0o711); err != nil {
 			return nil, fmt.Errorf("open state directory: %w", err)
 		}
@@ -67,7 +68,7 @@ func (s *Store) Close() error {
 
 // sweep removes what a crash left of unfinished writes.
 func (s *Store) sweep() error {
-	for _, d := range []string{"", desiredDir, recordDir} {
+	for _, d := range []string{"", desiredDir, recordDir, goodDir} {
 		left, err := filepath.Glob(filepath.Join(s.dir, d, ".new-*"))
 		if err != nil {
 			return err
@@ -86,13 +87,18 @@ func (s *Store) path(dir string, n contracts.DeploymentName) string {
 }
 
 // PutDesired remembers what the device was told.
-func (s *Store) PutDesired(d contracts.DesiredState) error {
+func (s *Store) PutDesired(d contracts.DesiredState) error { return s.put(desiredDir, d) }
+
+// PutGood remembers what was last healthy of a deployment, to go back to.
+func (s *Store) PutGood(d contracts.DesiredState) error { return s.put(goodDir, d) }
+
+func (s *Store) put(dir string, d contracts.DesiredState) error {
 	data, err := contracts.Encode(d)
 	if err != nil {
-		return fmt.Errorf("store desired state of %s: %w", d.Deployment, err)
+		return fmt.Errorf("store %s state of %s: %w", dir, d.Deployment, err)
 	}
-	if err := WriteFile(s.path(desiredDir, d.Deployment), data, 0o600); err != nil {
-		return fmt.Errorf("store desired state of %s: %w", d.Deployment, err)
+	if err := WriteFile(s.path(dir, d.Deployment), data, 0o600); err != nil {
+		return fmt.Errorf("store %s state of %s: %w", dir, d.Deployment, err)
 	}
 	return nil
 }
@@ -107,13 +113,20 @@ func (s *Store) DeleteDesired(n contracts.DeploymentName) error {
 
 // Desired is all that the device was told.
 func (s *Store) Desired() (map[contracts.DeploymentName]contracts.DesiredState, error) {
-	return readAll(s, desiredDir, func(n contracts.DeploymentName, data []byte) (contracts.DesiredState, error) {
-		d, err := contracts.DecodeDesiredState(data)
-		if err == nil && d.Deployment != n {
-			err = fmt.Errorf("it is of deployment %s", d.Deployment)
-		}
-		return d, err
-	})
+	return readAll(s, desiredDir, decodeState)
+}
+
+// Good is what was last healthy of each deployment.
+func (s *Store) Good() (map[contracts.DeploymentName]contracts.DesiredState, error) {
+	return readAll(s, goodDir, decodeState)
+}
+
+func decodeState(n contracts.DeploymentName, data []byte) (contracts.DesiredState, error) {
+	d, err := contracts.DecodeDesiredState(data)
+	if err == nil && d.Deployment != n {
+		err = fmt.Errorf("it is of deployment %s", d.Deployment)
+	}
+	return d, err
 }
 
 // PutRecord remembers how far a deployment came.
@@ -130,7 +143,7 @@ func (s *Store) PutRecord(r Record) error {
 
 // DeleteRecord forgets a deployment that is gone and reported so.
 func (s *Store) DeleteRecord(n contracts.DeploymentName) error {
-	if err := remove(s.path(recordDir, n)); err != nil {
+	if err := errors.Join(remove(s.path(recordDir, n)), remove(s.path(goodDir, n))); err != nil {
 		return fmt.Errorf("forget record of %s: %w", n, err)
 	}
 	return nil

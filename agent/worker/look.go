@@ -97,7 +97,7 @@ func (w *Worker) noteEnded(o reconcile.Observed) {
 func (w *Worker) memory() reconcile.Memory {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Failed: w.failedSteps(), Proven: w.record.Healthy, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Ended: maps.Clone(w.ended), Dead: map[string]bool{}}
+	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Failed: w.failedSteps(), Proven: w.record.Healthy || w.target != nil && w.target == w.good, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Ended: maps.Clone(w.ended), Dead: map[string]bool{}}
 	for id, p := range w.probers {
 		m.Dead[id] = p.Health().Dead
 	}
@@ -288,10 +288,11 @@ func (w *Worker) settled(ctx context.Context, o reconcile.Observed, p reconcile.
 	}
 	w.failures, w.retryAt = 0, time.Time{}
 	w.forget(o)
-	past := reconcile.Past{Since: w.record.Since, WasRunning: w.record.Healthy, Restarts: w.record.Restarts}
+	past := reconcile.Past{Since: w.began, WasRunning: w.record.Healthy, Restarts: w.record.Restarts}
 	a := reconcile.Assess(w.want, o, p, w.health(), past, time.Now())
 	if a.Phase == contracts.PhaseRunning {
 		w.record.Healthy, w.record.BootID = true, w.o.BootID
+		w.proven()
 	}
 	w.report(a)
 	if a.Wake.IsZero() || !p.Wake.IsZero() && p.Wake.Before(a.Wake) {

@@ -12,10 +12,14 @@ import (
 func (w *Worker) report(a reconcile.Assessment) {
 	old := w.record.Report
 	next := old
+	next.Log = ""
+	if w.undone() {
+		a, next.Log = w.retold(a)
+	}
 	next.V, next.Phase, next.Reason, next.Message = contracts.Version, a.Phase, a.Reason, a.Message
 	next.Containers = a.Containers
-	if w.target != nil {
-		next.Revision, next.Digest = w.target.Revision, w.target.Digest
+	if w.order != nil {
+		next.Revision, next.Digest = w.order.Revision, w.order.Digest
 	}
 	if next.Phase == contracts.PhaseRemoved {
 		next.Restarts, next.Drifts = 0, 0
@@ -27,12 +31,18 @@ func (w *Worker) report(a reconcile.Assessment) {
 		return
 	}
 	w.sent = counts(next)
+	if next.Log == "" && (next.Phase == contracts.PhaseFailed || next.Phase == contracts.PhaseDegraded) {
+		next.Log = w.tail(a)
+	}
 	next.Seq = old.Seq + 1
 	if old.Seq == 0 {
 		// Where an earlier record was lost, the clock is ahead of its count.
 		next.Seq = max(1, uint64(max(0, time.Now().UnixMilli())))
 	}
 	next.Time = time.Now().UTC()
+	if next.Phase != old.Phase || next.Digest != old.Digest || old.Since.IsZero() {
+		next.Since = next.Time
+	}
 	w.record.Report = next
 	if err := w.o.Save(w.record); err != nil {
 		// The disk may be full: the fleet should hear of it all the same.

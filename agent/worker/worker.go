@@ -27,6 +27,8 @@ type Driver interface {
 	Settle(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) error
 	// PodIP is the address of the pod with that infra container.
 	PodIP(ctx context.Context, infraID string) (string, error)
+	// Log is the end of a container's log.
+	Log(ctx context.Context, id string) (string, error)
 	// Exec runs a probe's command in a container.
 	Exec(ctx context.Context, id string, spec contracts.Container, command []string) error
 }
@@ -38,6 +40,8 @@ type Options struct {
 	BootID   string
 	// Save keeps a record on disk, before it is reported.
 	Save func(store.Record) error
+	// SaveGood keeps what has got healthy on disk.
+	SaveGood func(contracts.DesiredState) error
 	// Report is told of every transition; it must not block.
 	Report func(contracts.DeploymentState)
 	Logger *slog.Logger
@@ -64,13 +68,16 @@ type Worker struct {
 	ended map[string]time.Time
 
 	// What follows belongs to the goroutine of Run.
-	record  store.Record
-	sent    counters
-	target  *contracts.DesiredState
-	want    *reconcile.Desired
-	pulls   *pulling
-	pulled  map[string]bool
-	probers map[string]*probing
+	record store.Record
+	sent   counters
+	// order is what was told last, good what was last healthy, and target the one of
+	// them that is carried out, since began.
+	order, good, target *contracts.DesiredState
+	began               time.Time
+	want                *reconcile.Desired
+	pulls               *pulling
+	pulled              map[string]bool
+	probers             map[string]*probing
 	// held are the steps that failed, by reconcile.Step.Key.
 	held map[string]hold
 	// failures in a row of a look itself, and when the next try is due.
@@ -79,11 +86,11 @@ type Worker struct {
 	drifting bool
 }
 
-// New returns a worker that goes on from the record; it does nothing until Set or
-// Remove and Run.
-func New(n contracts.DeploymentName, r store.Record, o Options) *Worker {
+// New returns a worker that goes on from the record and, if it is not nil, from what
+// was last healthy; it does nothing until Set or Remove and Run.
+func New(n contracts.DeploymentName, r store.Record, good *contracts.DesiredState, o Options) *Worker {
 	r.Report.Deployment = n
-	return &Worker{o: o, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
+	return &Worker{o: o, good: good, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
 		byHand: map[string]bool{}, events: map[string]bool{}, stopped: map[string]time.Time{}, again: map[string]time.Time{}, ended: map[string]time.Time{}, late: map[string]bool{}, record: r, pulled: map[string]bool{}, held: map[string]hold{}, probers: map[string]*probing{}}
 }
 
@@ -186,10 +193,16 @@ func (w *Worker) turn(ctx context.Context) time.Duration {
 	// A failure does not keep it from looking when something happens: steps that
 	// failed are held back one by one.
 	wake := w.look(ctx)
+	if w.giveUp(ctx) {
+		wake = time.Now()
+	}
 	if w.target == nil && wake.IsZero() {
 		return 0
 	}
 	next := fullLook - rand.N(fullLook/5)
+	if at := w.deadline(); !at.IsZero() {
+		next = min(next, max(time.Until(at), time.Millisecond))
+	}
 	if !wake.IsZero() {
 		next = min(next, max(time.Until(wake), time.Millisecond))
 	}
@@ -211,14 +224,8 @@ func (w *Worker) adopt() bool {
 		return true
 	}
 	w.changed = false
-	w.target, w.want = w.desired, nil
-	w.failures, w.retryAt = 0, time.Time{}
-	w.endPull()
-	clear(w.pulled)
-	clear(w.held)
-	if d := w.target; d != nil && d.Digest != w.record.Report.Digest {
-		w.record.Since, w.record.Healthy = time.Now(), false
-	}
+	w.order = w.desired
+	w.carryOut()
 	return true
 }
 

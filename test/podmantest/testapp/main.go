@@ -86,6 +86,7 @@ func serve() error {
 		}
 		os.Exit(code)
 	})
+	fmt.Printf("serves on port %s and says %s\n", port(), os.Getenv("MSG"))
 	return http.ListenAndServe(":"+port(), mux)
 }
 
