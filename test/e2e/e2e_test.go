@@ -31,7 +31,10 @@ type suite struct {
 	greeting string
 }
 
-func TestFleet(t *testing.T) {
+// newSuite brings up a fleet of three devices with a podman each, and of others that
+// are simulated.
+func newSuite(t *testing.T, simulated int) *suite {
+	t.Helper()
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +53,9 @@ func TestFleet(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := fleet.Simulate(simulated); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		if err := fleet.Close(); err != nil {
 			t.Errorf("take the fleet down: %v", err)
@@ -64,37 +70,49 @@ func TestFleet(t *testing.T) {
 	})
 	s := &suite{T: t, Fleet: fleet, greeting: "Hello from the field"}
 	s.bringUp()
-	for _, test := range []struct {
-		name string
-		run  func(*suite)
-	}{
-		{"a push changes the containers of the changed Deployment and no others", (*suite).changesOnlyWhatChanged},
-		{"a ConfigMap in Git is rolled out like an image", (*suite).configMap},
-		{"a container removed by hand comes back", (*suite).removedByHand},
-		{"the operator killed during a change", (*suite).operatorKilled},
-		{"an agent killed during a change", (*suite).agentKilled},
-		{"NATS killed during a change", (*suite).natsKilled},
-		{"everything killed during a change", (*suite).everythingKilled},
-		{"an agent restart restarts no container", (*suite).agentRestart},
-		{"an agent started with NATS down runs what it last knew", (*suite).agentWithoutNATS},
-		{"an image that can't be pulled", (*suite).badImage},
-		{"a port already taken", (*suite).portTaken},
-		{"an overlay that doesn't build", (*suite).badOverlay},
-		{"a field that the schema doesn't know, and two scores at once", (*suite).badSpec},
-		{"a device ID already in use", (*suite).duplicateID},
-		{"malformed values in every bucket", (*suite).malformed},
-		{"a cordoned device keeps what it runs", (*suite).cordoned},
-		{"a Deployment deleted in Git leaves no container", (*suite).deleted},
-	} {
-		if !t.Run(test.name, func(t *testing.T) {
+	return s
+}
+
+// step is one part of what a test does with its fleet.
+type step struct {
+	name string
+	run  func(*suite)
+}
+
+// steps does one after the other: each finds the fleet as the one before leaves it.
+func (s *suite) steps(steps ...step) {
+	for _, step := range steps {
+		if !s.Run(step.name, func(t *testing.T) {
 			sub := *s
 			sub.T = t
 			defer func() { s.greeting = sub.greeting }()
-			test.run(&sub)
+			step.run(&sub)
 		}) {
-			t.Fatal("the tests after this one need the fleet as it leaves it")
+			s.Fatal("the tests after this one need the fleet as it leaves it")
 		}
 	}
+}
+
+func TestFleet(t *testing.T) {
+	newSuite(t, 0).steps(
+		step{"a push changes the containers of the changed Deployment and no others", (*suite).changesOnlyWhatChanged},
+		step{"a ConfigMap in Git is rolled out like an image", (*suite).configMap},
+		step{"a container removed by hand comes back", (*suite).removedByHand},
+		step{"the operator killed during a change", (*suite).operatorKilled},
+		step{"an agent killed during a change", (*suite).agentKilled},
+		step{"NATS killed during a change", (*suite).natsKilled},
+		step{"everything killed during a change", (*suite).everythingKilled},
+		step{"an agent restart restarts no container", (*suite).agentRestart},
+		step{"an agent started with NATS down runs what it last knew", (*suite).agentWithoutNATS},
+		step{"an image that can't be pulled", (*suite).badImage},
+		step{"a port already taken", (*suite).portTaken},
+		step{"an overlay that doesn't build", (*suite).badOverlay},
+		step{"a field that the schema doesn't know, and two scores at once", (*suite).badSpec},
+		step{"a device ID already in use", (*suite).duplicateID},
+		step{"malformed values in every bucket", (*suite).malformed},
+		step{"a cordoned device keeps what it runs", (*suite).cordoned},
+		step{"a Deployment deleted in Git leaves no container", (*suite).deleted},
+	)
 }
 
 func (s *suite) must(what string, err error) {

@@ -37,6 +37,7 @@ type Fleet struct {
 	ControlPlane *ControlPlane
 	Operator     *Process
 	Devices      []*Device
+	Simulated    []*Simulated
 	Repository   *Repository
 	// Client may do everything; it exists after StartControlPlane.
 	Client client.WithWatch
@@ -91,6 +92,9 @@ func (f *Fleet) MakeIdentities(ctx context.Context) error {
 			return err
 		}
 		args = append(args, "--device", d.ID+"="+d.PublicKey)
+	}
+	for _, s := range f.Simulated {
+		args = append(args, "--device", s.ID+"="+s.PublicKey)
 	}
 	config, err := run(ctx, f.Dir, operator, args...)
 	if err != nil {
@@ -254,6 +258,11 @@ func (f *Fleet) Close() error {
 			errs[i] = d.Close()
 			return nil
 		})
+	}
+	for _, s := range f.Simulated {
+		if s.Device != nil {
+			s.Stop()
+		}
 	}
 	_ = group.Wait() // the errors are in errs
 	if f.Operator != nil {
