@@ -185,6 +185,8 @@ type fleet struct {
 	namespace string
 	js        jetstream.JetStream
 	stop      func()
+	// registry has the metrics of the operator that was started last.
+	registry *prometheus.Registry
 }
 
 // newFleet starts an operator that runs until the test ends.
@@ -207,11 +209,13 @@ func (f *fleet) startOperator() func() {
 	f.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
+	registry := prometheus.NewRegistry()
+	f.registry = registry
 	go func() {
 		done <- operator.Run(ctx, rest.CopyConfig(f.config), logr.Discard(), operator.Options{
 			Bus:             bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
 			DeviceNamespace: systemNamespace, Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
-			Metrics: prometheus.NewRegistry(),
+			Metrics: registry,
 			LeaderElection: leaderelection.Options{
 				Enable: true, ReleaseOnCancel: true,
 				LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond,
