@@ -156,3 +156,25 @@ func TestAgentStateIsReadBack(t *testing.T) {
 		t.Errorf("%+v, %v", a, err)
 	}
 }
+
+func TestGoodIsKeptUntilTheRecordGoes(t *testing.T) {
+	dir := t.TempDir()
+	s, err := Open(dir, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := errors.Join(s.PutGood(desired("web", "app:1")), s.PutGood(desired("other", "app:1")), s.PutRecord(report("web")), s.DeleteDesired("web")); err != nil {
+		t.Fatal(err)
+	}
+	good, err := s.Good()
+	if err != nil || len(good) != 2 || good["web"].Revision != "r-1" {
+		t.Errorf("good is %v, %v", good, err)
+	}
+	if err := s.DeleteRecord("web"); err != nil {
+		t.Fatal(err)
+	}
+	if good, err = s.Good(); err != nil || len(good) != 1 {
+		t.Errorf("after the record has gone good is %v, %v", good, err)
+	}
+}
