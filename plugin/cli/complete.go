@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// completionTimeout is how long a shell may hang on a Tab.
-	completionTimeout = 2 * time.Second
+	// CompletionTimeout is how long a shell may hang on a Tab.
+	CompletionTimeout = 2 * time.Second
 	// completionLimit bounds what a Tab reads from a large fleet.
 	completionLimit = 5000
 )
@@ -60,7 +60,7 @@ func (e *Env) completeNames(ctx context.Context, kind schema.GroupVersionKind, t
 	if ctx == nil {
 		ctx = context.Background()
 	}
-	ctx, cancel := context.WithTimeout(ctx, completionTimeout)
+	ctx, cancel := context.WithTimeout(ctx, CompletionTimeout)
 	defer cancel()
 	cluster, err := e.Connect()
 	if err != nil {

@@ -45,6 +45,8 @@ func Explain(err error) string {
 		return forbiddenHint(status.Status())
 	case apierrors.IsUnauthorized(err):
 		return "The cluster does not accept your credentials: log in again, or choose another user with --context or --user."
+	case apierrors.IsConflict(err):
+		return "Somebody else changes it at the same time: look at it again, and repeat the command."
 	case errors.As(err, &dns):
 		return fmt.Sprintf("The name %s can't be resolved: check --context, your network and VPN.", dns.Name)
 	case errors.Is(err, context.DeadlineExceeded):
@@ -77,7 +79,7 @@ func forbiddenHint(status metav1.Status) string {
 		resource += "." + details.Group
 	}
 	verb := "get"
-	for _, v := range []string{"list", "watch", "get"} {
+	for _, v := range []string{"list", "watch", "patch", "get"} {
 		if strings.Contains(status.Message, "cannot "+v+" ") {
 			verb = v
 		}

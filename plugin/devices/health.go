@@ -21,7 +21,8 @@ type Health string
 const (
 	// Ready: heartbeats arrive.
 	Ready Health = "ready"
-	// NotReady: heartbeats came, and come no more.
+	// NotReady: heartbeats came, and come no more; or they come from an agent with
+	// another key.
 	NotReady Health = "not-ready"
 	// NeverSeen: approved, and no heartbeat ever came.
 	NeverSeen Health = "never-seen"
@@ -44,6 +45,8 @@ func HealthOf(approved, ready, seen bool, reason string) Health {
 		return NotApproved
 	case ready:
 		return Ready
+	case reason == v1alpha1.ReasonPublicKeyMismatch:
+		return NotReady
 	case !seen:
 		return NeverSeen
 	}

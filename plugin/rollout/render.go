@@ -14,10 +14,12 @@ func (s State) Tone() screen.Tone {
 	switch s {
 	case Complete:
 		return screen.Good
-	case Stalled:
+	case Stalled, Halted, RollingBack, RolledBack:
 		return screen.Bad
-	case Paused, Suspended, NoDevices:
+	case Paused, Suspended, NoDevices, AwaitingApproval:
 		return screen.Warn
+	case pending:
+		return screen.Plain
 	}
 	return screen.Busy
 }
@@ -29,6 +31,12 @@ func (s State) Word() string {
 		return "no devices"
 	case Waiting:
 		return "waiting for the operator"
+	case AwaitingApproval:
+		return "awaiting approval"
+	case RollingBack:
+		return "rolling back"
+	case RolledBack:
+		return "rolled back"
 	}
 	return strings.ToLower(string(s))
 }
@@ -56,17 +64,41 @@ func ShortCommit(commit string) string {
 	return commit
 }
 
+// Detail is how much of a rollout is drawn.
+type Detail struct {
+	// Wide has names in full, and when what was.
+	Wide bool
+	// All shows every wave, also where several are in the same state.
+	All bool
+}
+
+// room is how much of what can be cut is drawn.
+type room struct {
+	failures, log int
+	facts         bool
+}
+
+// rooms are the steps in which a screen gets shorter. The log of a device is the
+// first to go: the reason says most of it.
+var rooms = []room{{10, 8, true}, {10, 5, true}, {5, 3, true}, {3, 0, true}, {3, 0, false}, {1, 0, false}}
+
 // Render draws the whole screen of one rollout.
-func Render(s screen.Style, r Rollout, now time.Time) string {
-	return render(s, r, now, facts(s, r))
+func Render(s screen.Style, r Rollout, now time.Time, d Detail) string {
+	return render(s, r, now, d, rooms[0])
 }
 
-// RenderWide is Render with names in full, and when what was.
-func RenderWide(s screen.Style, r Rollout, now time.Time) string {
-	return render(s, r, now, allFacts(s, r, now))
+// RenderWithin draws the screen for a place of so many lines, as long as it may be.
+func RenderWithin(s screen.Style, r Rollout, now time.Time, d Detail, lines int) string {
+	text := ""
+	for _, room := range rooms {
+		if text = render(s, r, now, d, room); strings.Count(text, "\n") <= lines {
+			break
+		}
+	}
+	return text
 }
 
-func render(s screen.Style, r Rollout, now time.Time, facts []string) string {
+func render(s screen.Style, r Rollout, now time.Time, d Detail, room room) string {
 	var lines []string
 	add := func(format string, args ...any) {
 		lines = append(lines, s.Fit(fmt.Sprintf(format, args...), s.Width))
@@ -76,27 +108,57 @@ func render(s screen.Style, r Rollout, now time.Time, facts []string) string {
 	if r.Since != nil {
 		state += s.Paint(screen.Dim, " for "+screen.Age(now, r.Since.Time))
 	}
+	if left := r.SoakLeft(now); left != "" {
+		state += s.Paint(r.State.Tone(), ", "+left+" left")
+	}
 	add("%s  %s", title, state)
 	add("")
 	add("  %s  %s", s.Bar(barWidth(s), r.Devices.Matched, Segments(r.Devices)...), progress(r.Devices))
 	add("  %s", legend(s, r.Devices))
-	add("")
-	lines = append(lines, facts...)
-	if why := r.Why(); why != "" {
+	switch {
+	case d.Wide:
+		lines = append(append(lines, ""), allFacts(s, r, now)...)
+	case room.facts:
+		lines = append(append(lines, ""), facts(s, r)...)
+	}
+	if r.inWaves() && len(r.Waves) > 0 {
+		lines = append(append(lines, ""), waveRows(s, r, now, d)...)
+	}
+	if r.Why != "" {
 		add("")
-		for i, line := range s.Wrap(screen.Safe(why), max(0, s.Width-4)) {
-			lead := "  "
-			if i == 0 {
-				lead = s.Mark(r.State.Tone()) + " "
-			}
-			lines = append(lines, lead+s.Paint(r.State.Tone(), line))
-		}
+		lines = append(lines, wrapped(s, s.Mark(r.State.Tone())+" ", r.State.Tone(), r.Why)...)
+	}
+	for _, next := range r.Next {
+		lines = append(lines, wrapped(s, s.Mark(screen.Bold)+" ", screen.Plain, next)...)
 	}
 	if len(r.Failures) > 0 {
 		add("")
-		lines = append(lines, FailureRows(s, "  ", r.Failures, r.Devices.Failed)...)
+		lines = append(lines, FailureRows(s, "  ", r.Failures[:min(len(r.Failures), room.failures)], r.Devices.Failed)...)
+		if log := screen.SafeLines(r.Failures[0].Log); len(log) > 0 && room.log > 0 {
+			add("")
+			add("  %s", s.Paint(screen.Dim, "The end of the log of "+screen.Safe(r.Failures[0].Device)+":"))
+			for _, line := range log[max(0, len(log)-room.log):] {
+				add("    %s", line)
+			}
+		}
 	}
 	return strings.Join(lines, "\n") + "\n"
+}
+
+// wrapped is a text behind a mark, with further lines below its first.
+func wrapped(s screen.Style, lead string, tone screen.Tone, text string) []string {
+	width := 0
+	if s.Width > 0 {
+		width = s.Width - screen.Width(lead)
+	}
+	var lines []string
+	for i, line := range s.Wrap(screen.Safe(text), width) {
+		if i > 0 {
+			lead = "  "
+		}
+		lines = append(lines, lead+s.Paint(tone, line))
+	}
+	return lines
 }
 
 func barWidth(s screen.Style) int {
@@ -151,9 +213,6 @@ func facts(s screen.Style, r Rollout) []string {
 		}
 		fact("Commit", screen.Safe(commit))
 	}
-	if r.Wave != nil && r.Wave.Of > 1 {
-		fact("Wave", fmt.Sprintf("%s  (%d of %d)", r.Wave.Name, r.Wave.Index, r.Wave.Of))
-	}
 	fact("Told", screen.Count(r.Devices.Updated)+" of "+screen.Plural(r.Devices.Matched, "device"))
 	return s.Grid("  ", rows)
 }
@@ -179,29 +238,12 @@ func allFacts(s screen.Style, r Rollout, now time.Time) []string {
 		fact("Wave", fmt.Sprintf("%s (%d of %d), %s for %s", r.Wave.Name, r.Wave.Index, r.Wave.Of, r.Wave.Phase, screen.Age(now, r.Wave.Since.Time)))
 	}
 	fact("Told", screen.Count(r.Devices.Updated)+" of "+screen.Plural(r.Devices.Matched, "device"))
+	rules := fmt.Sprintf("maxUnavailable %s, successThreshold %s, onFailure %s", r.Rules.MaxUnavailable, r.Rules.SuccessThreshold, r.Rules.OnFailure)
+	if r.Rules.ProgressDeadline != nil {
+		rules += ", progressDeadline " + short(r.Rules.ProgressDeadline.Duration)
+	}
+	fact("Rules", rules)
 	return s.Grid("  ", rows)
-}
-
-// Why says why a rollout does not go on, or what it waits for; "" when it is
-// complete.
-func (r Rollout) Why() string {
-	switch r.State {
-	case Complete:
-		if r.Devices.Offline > 0 {
-			return fmt.Sprintf("%s offline: they get the revision when they return.", screen.Plural(r.Devices.Offline, "device"))
-		}
-		return ""
-	case Waiting:
-		return r.Message + " Is fleet-operator running? kubectl fleet version shows it."
-	case Suspended:
-		return "spec.suspend is true: the operator does nothing for this Deployment until it is false."
-	case Paused:
-		return "spec.paused is true: nobody is told anything new until it is false."
-	}
-	if r.Reason == "" {
-		return r.Message
-	}
-	return r.Reason + ": " + r.Message
 }
 
 // FailureRows lists failing devices; failed is how many there are in all.
@@ -238,16 +280,21 @@ func Line(r Rollout) string {
 	if len(rest) > 0 {
 		counts += " (" + strings.Join(rest, ", ") + ")"
 	}
+	if r.inWaves() && r.State != Complete {
+		counts = fmt.Sprintf("wave %s (%d of %d): ", r.Wave.Name, r.Wave.Index, r.Wave.Of) + counts
+	}
 	name := fmt.Sprintf("deployment %q", r.Name)
 	switch r.State {
 	case Complete:
 		return fmt.Sprintf("%s successfully rolled out: %s", name, counts)
-	case Stalled:
-		return fmt.Sprintf("%s stalled: %s: %s", name, counts, screen.Safe(r.Why()))
+	case Stalled, Halted, RollingBack, RolledBack:
+		return fmt.Sprintf("%s %s: %s: %s", name, r.State.Word(), counts, screen.Safe(r.Why))
 	case Progressing:
 		return fmt.Sprintf("Waiting for %s rollout to finish: %s...", name, counts)
+	case Soaking, AwaitingApproval:
+		return fmt.Sprintf("Waiting for %s rollout to finish: %s: %s", name, counts, screen.Safe(r.Why))
 	}
-	return fmt.Sprintf("Waiting for %s rollout to finish: %s", name, screen.Safe(r.Why()))
+	return fmt.Sprintf("Waiting for %s rollout to finish: %s", name, screen.Safe(r.Why))
 }
 
 func orUnknown(s string) string {

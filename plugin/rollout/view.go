@@ -6,7 +6,6 @@ import (
 	"k8s.io/cli-runtime/pkg/printers"
 
 	"github.com/nationtech/fleet/plugin/cli"
-	"github.com/nationtech/fleet/plugin/screen"
 )
 
 // view puts rollouts before the user.
@@ -14,19 +13,15 @@ type view struct {
 	env *cli.Env
 	// printer is nil for people.
 	printer printers.ResourcePrinter
-	// wide and name are what -o asks for.
-	wide, name bool
+	// name is what -o asks for.
+	name bool
+	// screen has whole screens also where there is no terminal.
+	screen bool
+	detail Detail
 }
 
 // human reports whether the output is for people.
 func (v *view) human() bool { return v.printer == nil && !v.name }
-
-func (v *view) render(s screen.Style, r Rollout) string {
-	if v.wide {
-		return RenderWide(s, r, v.env.Now())
-	}
-	return Render(s, r, v.env.Now())
-}
 
 // once prints a rollout as it is now.
 func (v *view) once(r Rollout) error {
@@ -38,8 +33,11 @@ func (v *view) once(r Rollout) error {
 		return cli.PrintNames(out, ObjectName(r.Name))
 	}
 	text := Line(r) + "\n"
-	if style := v.env.Style(out); style.Terminal || v.wide {
-		text = v.render(style, r)
+	if style := v.env.Style(out); style.Terminal || v.screen {
+		if v.detail.Wide {
+			style.Width = 0
+		}
+		text = Render(style, r, v.env.Now(), v.detail)
 	}
 	_, err := fmt.Fprint(out, text)
 	return err

@@ -26,7 +26,7 @@ type update struct {
 }
 
 // follow shows a rollout until it has come to an end.
-func (o *statusOptions) follow(ctx context.Context, cluster *cli.Cluster, name string, v *view) error {
+func (o *viewOptions) follow(ctx context.Context, cluster *cli.Cluster, name string, v *view) error {
 	parent := ctx
 	if o.timeout > 0 {
 		var cancel context.CancelFunc
@@ -133,13 +133,12 @@ func (v *view) show(ctx context.Context, updates <-chan update, failed <-chan er
 		if last == nil {
 			continue
 		}
-		if err := live.Draw(func(width, _ int) string {
+		if err := live.Draw(func(width, lines int) string {
 			style.Width = width
-			text := v.render(style, *last)
-			if lost != nil {
-				text += "\n" + style.Fit(style.Paint(screen.Warn, "# connection lost, trying again: "+screen.Safe(lost.Error())), width) + "\n"
+			if lost == nil {
+				return RenderWithin(style, *last, v.env.Now(), v.detail, lines)
 			}
-			return text
+			return RenderWithin(style, *last, v.env.Now(), v.detail, lines-2) + "\n" + style.Fit(style.Paint(screen.Warn, "# connection lost, trying again: "+screen.Safe(lost.Error())), width) + "\n"
 		}); err != nil {
 			return last, err
 		}
@@ -168,8 +167,11 @@ func (v *view) lines(updates <-chan update, failed <-chan error) (*Rollout, erro
 		case err := <-failed:
 			return last, err
 		}
-		if line := Line(*last); line != printed {
-			printed = line
+		if text := v.changed(*last); text != printed {
+			if printed != "" && v.screen && v.human() {
+				fmt.Fprintln(v.env.Streams.Out)
+			}
+			printed = text
 			if err := v.once(*last); err != nil {
 				return last, err
 			}
@@ -178,6 +180,15 @@ func (v *view) lines(updates <-chan update, failed <-chan error) (*Rollout, erro
 			return last, nil
 		}
 	}
+}
+
+// changed is what has to differ for a rollout to be printed again.
+func (v *view) changed(r Rollout) string {
+	if v.screen {
+		// Without ages, which always differ.
+		return render(screen.Style{}, r, time.Time{}, v.detail, rooms[0])
+	}
+	return Line(r)
 }
 
 func (v *view) sayConnection(err error) {

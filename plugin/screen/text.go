@@ -93,3 +93,22 @@ func Plural[N int | int32 | int64](n N, noun string) string {
 func Ratio[N int | int32 | int64](part, whole N) string {
 	return Count(part) + "/" + Count(whole)
 }
+
+// SafeLines is Safe for text of several lines, such as a log; blank lines are left
+// out, and what stands in front of a line stays.
+func SafeLines(text string) []string {
+	var lines []string
+	for line := range strings.Lines(strings.ReplaceAll(text, "\r", "\n")) {
+		line = strings.TrimRight(strings.ReplaceAll(line, "\t", "    "), " \n")
+		if line == "" {
+			continue
+		}
+		lines = append(lines, strings.Map(func(r rune) rune {
+			if unicode.IsPrint(r) {
+				return r
+			}
+			return '?'
+		}, line))
+	}
+	return lines
+}

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 
+	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
 	"github.com/nationtech/fleet/plugin/devices"
 )
@@ -22,8 +23,8 @@ import (
 // https://kubernetes.io/docs/reference/using-api/api-concepts/#receiving-resources-as-tables
 const tableAccept = "application/json;as=Table;g=meta.k8s.io;v=v1"
 
-// countDevices counts the devices in scope, and names the ones that went not ready
-// last.
+// countDevices counts the devices in scope, and names the ones whose heartbeats
+// stopped last.
 func countDevices(ctx context.Context, api rest.Interface, scope cli.Scope) (Devices, error) {
 	request := api.Get().Resource("devices").SetHeader("Accept", tableAccept).Param("includeObject", string(metav1.IncludeNone))
 	if !scope.All() {
@@ -141,17 +142,24 @@ func (c *counter) row(cells []cell) error {
 	if cells[c.column[columnCordoned]].is("true") {
 		d.Cordoned++
 	}
-	heartbeat := cells[c.column[columnHeartbeat]]
+	heartbeat, reason := cells[c.column[columnHeartbeat]], cells[c.column[columnReason]].text()
 	switch devices.HealthOf(
 		cells[c.column[columnApproved]].is("true"),
 		cells[c.column[columnReady]].is(`"`+string(metav1.ConditionTrue)+`"`),
 		!heartbeat.is("null"),
-		cells[c.column[columnReason]].text(),
+		reason,
 	) {
 	case devices.Ready:
 		d.Ready++
 	case devices.NotReady:
 		d.NotReady++
+		if reason == v1alpha1.ReasonPublicKeyMismatch {
+			d.Mismatched++
+			if len(d.Mismatches) < maxNames {
+				d.Mismatches = append(d.Mismatches, name)
+			}
+			return nil
+		}
 		c.recent.add(aged{name, parseAge(heartbeat.text())})
 	case devices.NeverSeen:
 		d.NeverSeen++

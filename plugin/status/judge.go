@@ -9,6 +9,7 @@ import (
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
@@ -113,15 +114,18 @@ func (r *Report) judgeDeployments() {
 				p.Reason, p.Hint = "OperatorSilent", "Is fleet-operator running? kubectl fleet version shows it."
 				silent = append(silent, p)
 			}
-		case d.State == rollout.Stalled:
+		case d.State == rollout.Stalled, d.State == rollout.Halted, d.State == rollout.RollingBack, d.State == rollout.RolledBack:
+			// A halt has the reason why it fails, and the word only in its message.
+			p.Hint = fmt.Sprintf("kubectl fleet rollout get %s -n %s", d.Name, d.Namespace)
 			stalled = append(stalled, p)
 		case d.Devices.Failed > 0:
 			p.Reason = "DevicesFailed"
 			p.Message = fmt.Sprintf("%s of %s failed; the rollout is %s.", screen.Count(d.Devices.Failed), screen.Plural(d.Devices.Matched, "device"), d.State.Word())
 			failing = append(failing, p)
-		case d.State == rollout.Paused, d.State == rollout.Suspended, d.State == rollout.NoDevices:
-			if p.Reason = string(d.State); d.State != rollout.NoDevices {
-				p.Message = d.Why()
+		case d.State == rollout.Paused, d.State == rollout.Suspended, d.State == rollout.NoDevices, d.State == rollout.AwaitingApproval:
+			p.Reason, p.Message = string(d.State), d.Why
+			if d.State == rollout.AwaitingApproval {
+				p.Hint = strings.Join(d.Next, "\n")
 			}
 			r.notice(p)
 		}
@@ -136,10 +140,17 @@ func (r *Report) judgeDeployments() {
 func (r *Report) judgeDevices(scope cli.Scope) {
 	list := func(health string) string { return "kubectl fleet devices" + scope.Flags() + " --health " + health }
 	d := r.Devices
-	if d.NotReady > 0 {
+	if gone := d.NotReady - d.Mismatched; gone > 0 {
 		r.problem(Problem{
 			Kind: KindDevices, Reason: "NotReady",
-			Message: screen.Plural(d.NotReady, "device") + " gone: heartbeats come no more.", Hint: list("not-ready"),
+			Message: screen.Plural(gone, "device") + " gone: heartbeats come no more.", Hint: list("not-ready"),
+		})
+	}
+	if d.Mismatched > 0 {
+		r.problem(Problem{
+			Kind: KindDevices, Reason: v1alpha1.ReasonPublicKeyMismatch,
+			Message: screen.Plural(d.Mismatched, "device") + " there with another key than spec.publicKey, and told nothing new: " + names(d.Mismatches, d.Mismatched),
+			Hint:    list("not-ready") + " -o wide",
 		})
 	}
 	if d.Duplicate > 0 {

@@ -92,16 +92,20 @@ type Devices struct {
 	NeverSeen   int `json:"neverSeen"`
 	NotApproved int `json:"notApproved"`
 	Duplicate   int `json:"duplicate"`
+	// Mismatched are those of notReady whose heartbeats arrive, from an agent with
+	// another key than spec.publicKey.
+	Mismatched int `json:"mismatched,omitempty"`
 	// Cordoned come on top.
 	Cordoned int `json:"cordoned"`
-	// Gone are the devices that went not ready last, at most maxGone.
+	// Gone are the devices whose heartbeats stopped last, at most maxGone.
 	Gone []Gone `json:"gone,omitempty"`
 	// Waiting are names of devices that were never seen, Unapproved of such that
-	// are not approved, Duplicates of such whose ID another has; at most maxNames
-	// each.
+	// are not approved, Duplicates of such whose ID another has, Mismatches of such
+	// with another key; at most maxNames each.
 	Waiting    []string `json:"waiting,omitempty"`
 	Unapproved []string `json:"unapproved,omitempty"`
 	Duplicates []string `json:"duplicates,omitempty"`
+	Mismatches []string `json:"mismatches,omitempty"`
 }
 
 // How many devices a report names, however many there are.

@@ -3,6 +3,7 @@ package status
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -289,8 +290,12 @@ func (p *page) rows(list []Deployment, l layout) [][]screen.Cell {
 	if l.commit {
 		header = append(header, head("COMMIT", false))
 	}
+	waves := p.Wide || slices.ContainsFunc(list, inWaves)
+	if waves {
+		header = append(header, head("WAVE", false))
+	}
 	if p.Wide {
-		header = append(header, head("WAVE", false), head("KUSTOMIZATION", false))
+		header = append(header, head("KUSTOMIZATION", false))
 	}
 	header = append(header, head("STATE", false))
 	if p.Wide {
@@ -312,8 +317,11 @@ func (p *page) rows(list []Deployment, l layout) [][]screen.Cell {
 		if l.commit {
 			row = append(row, commitCell(d))
 		}
+		if waves {
+			row = append(row, p.waveCell(d))
+		}
 		if p.Wide {
-			row = append(row, waveCell(d), kustomizationCell(d))
+			row = append(row, kustomizationCell(d))
 		}
 		row = append(row, p.stateCell(d))
 		if p.Wide {
@@ -324,8 +332,13 @@ func (p *page) rows(list []Deployment, l layout) [][]screen.Cell {
 	return rows
 }
 
-func waveCell(d Deployment) screen.Cell {
-	if d.Wave == nil {
+// inWaves reports whether it matters which wave a rollout is in.
+func inWaves(d Deployment) bool {
+	return d.Wave != nil && d.Wave.Of > 1 && d.State != rollout.Complete
+}
+
+func (p *page) waveCell(d Deployment) screen.Cell {
+	if d.Wave == nil || !p.Wide && !inWaves(d) {
 		return screen.Cell{Text: "-", Tone: screen.Dim}
 	}
 	return screen.Cell{Text: fmt.Sprintf("%s (%d of %d)", screen.Safe(d.Wave.Name), d.Wave.Index, d.Wave.Of)}
@@ -357,7 +370,10 @@ func commitCell(d Deployment) screen.Cell {
 
 func (p *page) stateCell(d Deployment) screen.Cell {
 	text := d.State.Word()
-	if d.State != rollout.Complete {
+	switch left := d.SoakLeft(p.report.Time.Time); {
+	case left != "":
+		text += ", " + left + " left"
+	case d.State != rollout.Complete:
 		text += p.since(d.Since)
 	}
 	return screen.Cell{Text: text, Tone: d.State.Tone()}

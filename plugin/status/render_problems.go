@@ -95,7 +95,7 @@ func (p *page) gone() {
 		})
 	}
 	p.lines = append(p.lines, p.Grid("    ", rows)...)
-	if more := d.NotReady - len(d.Gone); more > 0 {
+	if more := d.NotReady - d.Mismatched - len(d.Gone); more > 0 {
 		p.line("    " + p.Paint(screen.Dim, p.Ellipsis()+" and "+screen.Count(more)+" more, gone longer"))
 	}
 }
