@@ -53,8 +53,6 @@ type Score struct {
 }
 
 // Rollout says how a change reaches the devices.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.approvals) || self.approvals.all(a, a.wave == 'rest' || has(self.waves) && self.waves.exists(w, w.name == a.wave))",message="approvals must name a wave of spec.rollout.waves, or rest"
 type Rollout struct {
 	// waves are the parts of the fleet that get a revision one after the other. A
 	// device is in the first wave whose selector matches it and whose limit has
@@ -110,7 +108,8 @@ type Rollout struct {
 	OnFailure OnFailure `json:"onFailure,omitempty"`
 
 	// approvals let waves begin whose approval is Manual. They are written by
-	// `kubectl fleet rollout approve`, or by hand.
+	// `kubectl fleet rollout approve`, or by hand. One of a wave that does not exist,
+	// or of another revision, has no effect.
 	// +optional
 	// +kubebuilder:validation:MaxItems=17
 	// +listType=map

@@ -19,6 +19,7 @@ import (
 	fluxmeta "github.com/fluxcd/pkg/apis/meta"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
@@ -39,6 +40,7 @@ func TestRollout(t *testing.T) {
 		step{"a bad image is rolled back without the container being down", (*suite).badImageRolledBack},
 		step{"a revision that never gets well is undone on the device and rolled back", (*suite).unwellRolledBack},
 		step{"devices that are offline hold nobody and converge when they return", (*suite).offlineDevices},
+		step{"what is steered by hand stays, and what Git says comes back", (*suite).steered},
 		step{"the operator killed at ten moments tells everybody once", (*suite).operatorKilledOften},
 	)
 }
@@ -336,6 +338,61 @@ func (s *suite) offlineDevices() {
 	if got := s.told(); len(got) != 1 {
 		s.Errorf("devices were told %v", got)
 	}
+}
+
+// steered has a person pause and undo what Flux applies.
+func (s *suite) steered() {
+	fleet := func(args ...string) {
+		s.Helper()
+		out, err := s.Kubectl(s.Context(), append(args, "--namespace", env.Namespace)...)
+		s.must(strings.Join(args, " "), err)
+		s.Log(out)
+	}
+	fleet("rollout", "pause", "till")
+	s.pushTill(till{tag: "v1"})
+	d := s.phase(v1alpha1.WavePaused, "canary")
+	if got := updated(d); got["canary"]+got["tenth"]+got["rest"] != 0 {
+		s.Errorf("paused, and devices were told %v", got)
+	}
+	// Flux has applied the Deployment meanwhile, and paused is not in Git.
+	if !d.Spec.Paused {
+		s.Error("Flux has undone the pause")
+	}
+	fleet("rollout", "resume", "till")
+	s.tillReady(33)
+	git := s.deployment("till").Status.UpdateRevision
+	fleet("rollout", "undo", "till")
+	s.until("till", "undone", func(d *v1alpha1.Deployment) bool { return d.Status.UpdateRevision != git })
+	s.reconcileTill()
+	s.until("till", "as Git has it", func(d *v1alpha1.Deployment) bool { return d.Status.UpdateRevision == git })
+	s.tillReady(33)
+	fleet("rollout", "restart", "till")
+	s.until("till", "restarting", func(d *v1alpha1.Deployment) bool { return d.Status.UpdateRevision != git })
+	s.reconcileTill()
+	s.tillReady(33)
+	if s.deployment("till").Status.UpdateRevision == git {
+		s.Error("Flux has undone the restart")
+	}
+	fleet("rollout", "history", "till")
+	fleet("rollout", "get", "till")
+}
+
+// reconcileTill has Flux apply the till again, as at every interval.
+func (s *suite) reconcileTill() {
+	s.Helper()
+	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: "flux-system", Name: "till"}}
+	token := time.Now().Format(time.RFC3339Nano)
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, fluxmeta.ReconcileRequestAnnotation, token)
+	s.must("ask Flux", s.Client.Patch(s.Context(), k, client.RawPatch(types.MergePatchType, []byte(patch))))
+	s.must("wait", env.Until(s.Context(), limit, "Flux reconciles", func(ctx context.Context) error {
+		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(k), k); err != nil {
+			return err
+		}
+		if k.Status.LastHandledReconcileAt != token {
+			return fmt.Errorf("it has handled %q", k.Status.LastHandledReconcileAt)
+		}
+		return nil
+	}))
 }
 
 func (s *suite) operatorKilledOften() {
