@@ -52,15 +52,16 @@ func newAPIServer(t *testing.T) client.Client {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: this test needs a real kube-apiserver; run `make test`")
 	}
 	api := &envtest.Environment{}
-	config, err := api.Start()
-	if err != nil {
-		t.Fatal(err)
-	}
+	// Also after a start that failed halfway.
 	t.Cleanup(func() {
 		if err := api.Stop(); err != nil {
 			t.Error(err)
 		}
 	})
+	config, err := api.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
 	c, err := client.New(config, client.Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -76,16 +76,17 @@ func run(m *testing.M) int {
 		return 1
 	}
 	api := &envtest.Environment{CRDs: crds}
-	config, err := api.Start()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
+	// Also after a start that failed halfway.
 	defer func() {
 		if err := api.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 		}
 	}()
+	config, err := api.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	config.QPS = -1
 	scheme := runtime.NewScheme()
 	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})

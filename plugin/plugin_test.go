@@ -57,15 +57,16 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	api := &envtest.Environment{CRDs: append(crds, fluxKinds()...)}
-	config, err := api.Start()
-	if err != nil {
-		return fail(err)
-	}
+	// Also after a start that failed halfway.
 	defer func() {
 		if err := api.Stop(); err != nil {
 			fail(err)
 		}
 	}()
+	config, err := api.Start()
+	if err != nil {
+		return fail(err)
+	}
 	user, err := api.AddUser(envtest.User{Name: "admin", Groups: []string{"system:masters"}}, config)
 	if err != nil {
 		return fail(err)

@@ -32,16 +32,17 @@ func run(m *testing.M) int {
 		CRDDirectoryPaths:     []string{"../../manifests/crd"},
 		ErrorIfCRDPathMissing: true,
 	}
-	config, err := env.Start()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "start kube-apiserver:", err)
-		return 1
-	}
+	// Also after a start that failed halfway.
 	defer func() {
 		if err := env.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, "stop kube-apiserver:", err)
 		}
 	}()
+	config, err := env.Start()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "start kube-apiserver:", err)
+		return 1
+	}
 	c, err := client.New(config, client.Options{})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "client of kube-apiserver:", err)

@@ -70,7 +70,7 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Deployment, update *update, l looke
 	case v1alpha1.WaveRollingBack:
 		markStalled(obj, out.Reason, "The revision failed, and devices go back to %s: %s", s.CurrentRevision, summary+worst(s.Failures))
 	case v1alpha1.WaveRolledBack:
-		markStalled(obj, out.Reason, "The revision failed and was rolled back to %s; it is not tried again until another was", s.CurrentRevision)
+		markStalled(obj, out.Reason, "The revision failed and was rolled back to %s; it is not tried again until another was: %s", s.CurrentRevision, summary)
 	case v1alpha1.WaveStalled:
 		markStalled(obj, out.Reason, "%s", sentence(summary+worst(s.Failures)))
 	default:

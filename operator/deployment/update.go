@@ -190,16 +190,19 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 			return nil, errBehind
 		}
 	}
-	if mine == nil || mine.Revision != newest {
+	if mine == nil || mine.Revision != newest.Revision {
 		// The cache may be behind, and two revisions would get one number.
 		if mine, newest, err = r.find(ctx, r.APIReader, obj, name); err != nil {
 			return nil, err
 		}
 	}
 	now := r.Clock.Now().UTC()
-	commit := ""
+	commit, number := "", int64(1)
 	if obj.Status.Source != nil {
 		commit = obj.Status.Source.Commit
+	}
+	if newest != nil {
+		number = newest.Revision + 1
 	}
 	if mine == nil {
 		raw, err := content.Marshal()
@@ -212,7 +215,7 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 				Labels:      map[string]string{LabelDeployment: obj.Name},
 				Annotations: annotations(now, commit),
 			},
-			Revision: newest + 1,
+			Revision: number,
 			Data:     runtime.RawExtension{Raw: raw},
 		}
 		if err := controllerutil.SetControllerReference(obj, revision, r.Scheme()); err != nil {
@@ -224,12 +227,17 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 		}
 		return revision, err
 	}
-	if mine.Revision == newest {
+	if mine == newest {
 		return mine, nil
 	}
-	// The spec went back to an older revision, which is wanted anew.
+	// The spec went back to an older revision, which is wanted anew. Where Git did
+	// that, the newest revision is of another commit; where a person did, this one is
+	// still of the commit that it came from.
+	if commit == newest.Annotations[annotationCommit] {
+		commit = mine.Annotations[annotationCommit]
+	}
 	return mine, r.patchRevision(ctx, mine, func() {
-		mine.Revision = newest + 1
+		mine.Revision = number
 		mine.Annotations = annotations(now, commit)
 	})
 }
@@ -270,12 +278,14 @@ func annotations(since time.Time, commit string) map[string]string {
 	return out
 }
 
-// find returns the revision of a Deployment with a name, nil when there is none,
-// and the highest number of all.
-func (r *Reconciler) find(ctx context.Context, from client.Reader, obj *v1alpha1.Deployment, name string) (mine *appsv1.ControllerRevision, newest int64, err error) {
+// find returns the revision of a Deployment with a name, and the newest of all; nil
+// when there is none.
+func (r *Reconciler) find(ctx context.Context, from client.Reader, obj *v1alpha1.Deployment, name string) (mine, newest *appsv1.ControllerRevision, err error) {
 	all, err := r.revisions(ctx, from, obj)
 	for i := range all {
-		newest = max(newest, all[i].Revision)
+		if newest == nil || all[i].Revision > newest.Revision {
+			newest = &all[i]
+		}
 		if all[i].Name == name {
 			mine = &all[i]
 		}

@@ -217,7 +217,11 @@ func (f *Fleet) Scaffold(ctx context.Context, image string) error {
 			return err
 		}
 	}
-	for _, args := range [][]string{{"init", "--quiet", "--initial-branch", "main"}, {"remote", "add", "origin", url}} {
+	for _, args := range [][]string{
+		{"init", "--quiet", "--initial-branch", "main"}, {"remote", "add", "origin", url},
+		// In the clone, for a person who commits in it and has never used git here.
+		{"config", "user.name", "Platform Engineer"}, {"config", "user.email", "platform@example.com"},
+	} {
 		if _, err := f.Repository.git(ctx, args...); err != nil {
 			return err
 		}

@@ -20,7 +20,7 @@ type Repository struct {
 func (r *Repository) git(ctx context.Context, args ...string) (string, error) {
 	args = append([]string{
 		"GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null", "GIT_TERMINAL_PROMPT=0",
-		"git", "-c", "user.name=Platform Engineer", "-c", "user.email=platform@example.com",
+		"git",
 	}, args...)
 	return run(ctx, r.Dir, "/usr/bin/env", args...)
 }
@@ -28,7 +28,7 @@ func (r *Repository) git(ctx context.Context, args ...string) (string, error) {
 // Push commits everything in the clone and pushes it. It returns the commit.
 func (r *Repository) Push(ctx context.Context, message string) (string, error) {
 	for _, args := range [][]string{
-		{"add", "--all"}, {"commit", "--quiet", "--message", message}, {"push", "--quiet", "origin", "main"},
+		{"add", "--all"}, {"commit", "--quiet", "--message", message}, {"push", "--quiet", "--set-upstream", "origin", "main"},
 	} {
 		if _, err := r.git(ctx, args...); err != nil {
 			return "", err
