@@ -22,7 +22,10 @@ const (
 	AccountDevices   = "DEVICES"
 )
 
-const commands = contracts.CommandPrefix + ".*.*"
+const (
+	commands = contracts.CommandPrefix + ".*.*"
+	sessions = contracts.SessionPrefix + ".*.*"
+)
 
 // Permissions are subjects that a user may publish and subscribe to; everything
 // else is refused. A user may answer what it was asked.
@@ -42,6 +45,7 @@ func DevicePermissions(d contracts.DeviceID) Permissions {
 			contracts.BucketDeviceInfo.Subject(contracts.DeviceInfoKey(d)),
 			contracts.BucketDeviceHeartbeat.Subject(contracts.HeartbeatKey(d)),
 			contracts.SnapshotSubject(d),
+			contracts.SessionPrefix + "." + string(d) + ".*",
 		},
 		Subscribe: []string{
 			contracts.DesiredStateSubject(d, "*"),
@@ -61,7 +65,7 @@ func OperatorPermissions() Permissions {
 			contracts.BucketDeviceInfo.Subject("info.*"),
 			contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"),
 		},
-		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*"},
+		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", sessions},
 	}
 }
 
@@ -148,9 +152,11 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	stream := contracts.DesiredStatePrefix + ".>"
 	operators.Exports = append(operators.Exports, map[string]any{"stream": stream})
 	devices.Imports = append(devices.Imports, map[string]any{"stream": from(AccountOperators, stream)})
-	// Logs are a reply of many messages.
-	devices.Exports = []map[string]any{{"service": commands, "response_type": "Stream"}}
-	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}}
+	// A command has one answer. What a session brings comes by a subject that has the
+	// device's name in it, and not as more answers: how many and for how long those may
+	// come is bounded for all devices alike, and forgotten with the connection.
+	devices.Exports = []map[string]any{{"service": commands}, {"stream": sessions}}
+	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}, {"stream": from(AccountDevices, sessions)}}
 
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)

@@ -24,9 +24,16 @@ func (e *UnsupportedVersionError) Error() string {
 	return fmt.Sprintf("version %d of the value is not supported, only %d is; update this side", e.Got, Version)
 }
 
+// TooLargeError tells that a value takes more bytes than it may.
+type TooLargeError struct{ Got, Limit int }
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("%d bytes are more than the %d allowed", e.Got, e.Limit)
+}
+
 // Encode writes a value with its version. It refuses what Decode would refuse, so
 // that nonsense is seen by who made it.
-func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest](v T) ([]byte, error) {
+func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest | CommandRequest | CommandReply](v T) ([]byte, error) {
 	var limit int
 	var invalid error
 	switch v := any(&v).(type) {
@@ -44,6 +51,11 @@ func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | S
 		v.V, limit, invalid = Version, MaxSnapshotSize, v.validate()
 	case *SnapshotRequest:
 		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
+	case *CommandRequest:
+		v.V, limit, invalid = Version, MaxCommandSize, v.validate()
+	case *CommandReply:
+		v.V, limit, v.Error = Version, MaxCommandSize, v.Error.shortened()
+		invalid = v.validate()
 	}
 	if invalid != nil {
 		return nil, fmt.Errorf("encode %T: %w", v, invalid)
@@ -53,7 +65,7 @@ func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | S
 		return nil, fmt.Errorf("encode %T: %w", v, err)
 	}
 	if len(data) > limit {
-		return nil, fmt.Errorf("encode %T: %d bytes are more than the %d allowed", v, len(data), limit)
+		return nil, fmt.Errorf("encode %T: %w", v, &TooLargeError{Got: len(data), Limit: limit})
 	}
 	return data, nil
 }
@@ -102,7 +114,7 @@ func decode[T any, P validator[T]](data []byte, limit int) (T, error) {
 	var zero, v T
 	fail := func(err error) (T, error) { return zero, fmt.Errorf("decode %T: %w", zero, err) }
 	if len(data) > limit {
-		return fail(fmt.Errorf("%d bytes are more than the %d allowed", len(data), limit))
+		return fail(&TooLargeError{Got: len(data), Limit: limit})
 	}
 	// encoding/json would replace broken text silently, and two different values
 	// would become one.

@@ -1,6 +1,7 @@
 package contracts
 
 import (
+	"bytes"
 	"reflect"
 	"testing"
 )
@@ -29,7 +30,54 @@ func FuzzDecodeSnapshotRequest(f *testing.F) {
 	fuzz(f, DecodeSnapshotRequest, mustEncode(SnapshotRequest{After: "a"}))
 }
 
-func mustEncode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest](v T) []byte {
+func FuzzDecodeCommandRequest(f *testing.F) {
+	for _, r := range someRequests() {
+		f.Add(mustEncode(r))
+	}
+	fuzz(f, DecodeCommandRequest, mustEncode(CommandRequest{Verb: VerbPing, Session: NewSessionID(), Milliseconds: 1}))
+}
+
+func FuzzDecodeCommandReply(f *testing.F) {
+	f.Add(mustEncode(CommandReply{Session: NewSessionID(), Ping: &Pong{AgentVersion: "v1"}}))
+	fuzz(f, DecodeCommandReply, mustEncode(CommandReply{Session: NewSessionID(), Error: CommandErrorf(CodeBusy, "later")}))
+}
+
+// FuzzDecodeFrame holds what is not JSON to the same, and more: a frame has one form.
+func FuzzDecodeFrame(f *testing.F) {
+	for _, one := range someFrames() {
+		data, err := EncodeFrame(one)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Add([]byte{})
+	f.Add(make([]byte, frameHead))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		v, err := DecodeFrame(data)
+		if err != nil {
+			return
+		}
+		if len(v.Data) > MaxChunk {
+			t.Fatalf("%d bytes of data", len(v.Data))
+		}
+		again, err := EncodeFrame(v)
+		if err != nil {
+			if v.Kind == FrameEnd {
+				return // its JSON may take more room than it came in
+			}
+			t.Fatal(err)
+		}
+		if v.Kind != FrameEnd && !bytes.Equal(again, data) {
+			t.Fatalf("%x becomes %x", data, again)
+		}
+		if back, err := DecodeFrame(again); err != nil || !reflect.DeepEqual(back, v) && v.Kind != FrameEnd {
+			t.Fatalf("%x becomes %+v: %v", data, back, err)
+		}
+	})
+}
+
+func mustEncode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest | CommandRequest | CommandReply](v T) []byte {
 	data, err := Encode(v)
 	if err != nil {
 		panic(err)
@@ -40,7 +88,7 @@ func mustEncode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload
 // fuzz holds a decoder to this: it never panics, and what it accepts can be
 // written and read again without becoming something else, unless writing it out
 // takes more room than there is.
-func fuzz[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest](f *testing.F, decode func([]byte) (T, error), seed []byte) {
+func fuzz[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest | CommandRequest | CommandReply](f *testing.F, decode func([]byte) (T, error), seed []byte) {
 	f.Add(seed)
 	for _, s := range []string{"", "{}", "null", `{"v":1}`, `{"v":2}`, `{"v":"1"}`, `{"v":1,"score":{"podman":null}}`, "[", "\xff"} {
 		f.Add([]byte(s))

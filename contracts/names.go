@@ -94,8 +94,8 @@ func DesiredStateSubject(d DeviceID, n DeploymentName) string {
 func SnapshotSubject(d DeviceID) string { return SnapshotPrefix + "." + string(d) }
 
 // CommandSubject is where a device listens for a verb.
-func CommandSubject(d DeviceID, verb string) string {
-	return CommandPrefix + "." + string(d) + "." + verb
+func CommandSubject(d DeviceID, verb Verb) string {
+	return CommandPrefix + "." + string(d) + "." + string(verb)
 }
 
 // ParseDesiredStateKey takes <device>.<deployment> apart. Where only the deployment
