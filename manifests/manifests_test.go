@@ -108,8 +108,8 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 1, "ServiceAccount": 1, "ClusterRole": 1, "ClusterRoleBinding": 1, "Role": 2,
-		"RoleBinding": 2, "Deployment": 1, "StatefulSet": 1, "Service": 1, "Flux GitRepository": 1, "Flux Kustomization": 1,
+		"CustomResourceDefinition": 2, "Namespace": 1, "ServiceAccount": 1, "ClusterRole": 4, "ClusterRoleBinding": 2, "Role": 2,
+		"RoleBinding": 3, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
 			t.Errorf("%d objects of kind %s, want %d", kinds[kind], kind, want)

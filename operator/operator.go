@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"time"
 
@@ -44,6 +45,7 @@ import (
 	"github.com/nationtech/fleet/operator/device"
 	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/liveapi"
 	"github.com/nationtech/fleet/operator/record"
 	"github.com/nationtech/fleet/operator/roster"
 )
@@ -66,6 +68,10 @@ type Options struct {
 	LookForFlux time.Duration
 	// Namespace that the operator runs in and has its Lease in; empty for the pod's.
 	Namespace string
+	// Live is the address of the live API; empty for none. LiveCertFile and LiveKeyFile
+	// are its certificate, empty for one that is made for this run. Kubeconfig is what
+	// it asks with who somebody is; empty for the cluster that this runs in.
+	Live, LiveCertFile, LiveKeyFile, Kubeconfig string
 	// Metrics is where metrics are registered; nil is what MetricsAddr serves.
 	Metrics prometheus.Registerer
 }
@@ -128,8 +134,11 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 
 	inView := gate.New()
 	devices := roster.New()
+	live := liveapi.NewStore(time.Now())
+	devices.Observe(live.Device)
 	view := fleetview.New(fleetview.Options{
 		Clock:       clock.RealClock{},
+		Observer:    live,
 		OnMalformed: malformed{mgr.GetClient(), devices, recorder, log, inView}.tell,
 	})
 	store := &desired.Store{JetStream: js, View: view, Clock: clock.RealClock{}}
@@ -152,6 +161,23 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		&opener{read: read, synced: synced, open: inView},
 	} {
 		if err := mgr.Add(r); err != nil {
+			return err
+		}
+	}
+
+	if o.Live != "" {
+		listener, err := net.Listen("tcp", o.Live)
+		if err != nil {
+			return fmt.Errorf("listen for the live API: %w", err)
+		}
+		server, err := liveapi.NewServer(liveapi.Options{
+			Store: live, Ready: inView.IsOpen, Listener: listener,
+			CertFile: o.LiveCertFile, KeyFile: o.LiveKeyFile, Kubeconfig: o.Kubeconfig,
+		})
+		if err != nil {
+			return errors.Join(err, listener.Close())
+		}
+		if err := mgr.Add(server); err != nil {
 			return err
 		}
 	}

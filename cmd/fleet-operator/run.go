@@ -35,6 +35,7 @@ func runCommand() *cobra.Command {
 				return fmt.Errorf("no cluster to run with: %w", err)
 			}
 			config.QPS, config.Burst, config.UserAgent = api.QPS, api.Burst, "fleet-operator/"+version.Version
+			o.Kubeconfig = os.Getenv("KUBECONFIG")
 			o.Namespace = os.Getenv(controller.EnvRuntimeNamespace)
 			l.Info("starting", "version", version.Version)
 			return operator.Run(ctrl.SetupSignalHandler(), config, l, o)
@@ -48,6 +49,9 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.DeviceNamespace, "device-namespace", "fleet-system", "where a device is registered that no Device stands for")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "address of the metrics; 0 for none")
 	f.StringVar(&o.HealthAddr, "health-addr", ":9440", "address of the probes; 0 for none")
+	f.StringVar(&o.Live, "live-addr", "", "address of the live API (heartbeats and placements), such as :8443; empty for none")
+	f.StringVar(&o.LiveCertFile, "live-cert-file", "", "certificate of the live API; empty for one that is made for each run")
+	f.StringVar(&o.LiveKeyFile, "live-key-file", "", "key of the live API's certificate")
 	f.StringVar(&o.EventsAddr, "events-addr", "", "address of Flux's notification-controller, which gets every event; empty for none")
 	api.BindFlags(f)
 	log.BindFlags(f)

@@ -197,6 +197,7 @@ func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
 	if d.infoErr != "" || d.info == nil || !reflect.DeepEqual(*d.info, info) {
 		d.info, d.infoErr = &info, ""
 		v.devicesChanged.Add(d.id)
+		v.observeDevice(d)
 	}
 	return id, nil
 }

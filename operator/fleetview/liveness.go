@@ -29,6 +29,7 @@ func (v *View) foldHeartbeat(e bus.Entry) (contracts.DeviceID, error) {
 	if e.Deleted {
 		d.last = time.Time{}
 		v.setOnline(d, false)
+		v.observeDevice(d)
 		return id, nil
 	}
 	h, err := contracts.DecodeHeartbeat(e.Value)
@@ -37,6 +38,12 @@ func (v *View) foldHeartbeat(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	now := v.clock.Now()
 	d.interval = min(max(time.Duration(h.Interval)*time.Second, minInterval), maxInterval)
+	// An agent that has started again counts from the beginning.
+	if uptime := time.Duration(h.Uptime) * time.Second; d.sequence > 0 && h.Seq > d.sequence+1 && uptime >= d.uptime {
+		d.missed += h.Seq - d.sequence - 1
+	}
+	d.sequence, d.uptime = h.Seq, time.Duration(h.Uptime)*time.Second
+	d.latency = e.Time.Sub(time.UnixMilli(h.Time))
 	// The server's clock counts, not the device's; where it is ahead of ours, ours.
 	d.last = e.Time
 	if d.last.After(now) {
@@ -46,6 +53,7 @@ func (v *View) foldHeartbeat(e bus.Entry) (contracts.DeviceID, error) {
 		v.setOnline(d, true)
 		v.order(d)
 	}
+	v.observeDevice(d)
 	return id, nil
 }
 
@@ -78,6 +86,7 @@ func (v *View) setOnline(d *device, online bool) {
 		if p.told.exists {
 			v.deploymentsChanged.Add(types.NamespacedName{Namespace: p.namespace, Name: string(name)})
 		}
+		v.observePlacement(d, name, p)
 	}
 }
 
@@ -125,6 +134,7 @@ func (v *View) expire() time.Duration {
 			continue
 		}
 		v.setOnline(d, false)
+		v.observeDevice(d)
 	}
 	return nothing
 }

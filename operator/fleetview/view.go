@@ -31,16 +31,45 @@ type Malformed struct {
 type Options struct {
 	// Clock tells when heartbeats are overdue.
 	Clock clock.WithTicker
+	// Observer is told of every change; nil for nobody.
+	Observer Observer
 	// OnMalformed is called for keys and values that can't be read, without a lock
 	// held and at most once a second for a device, and for all that name no device.
 	// It must not block for long.
 	OnMalformed func(Malformed)
 }
 
+// Observer is told of changes in their order. A lock is held meanwhile: it must
+// neither block nor call the View.
+type Observer interface {
+	// Heartbeat is how a device is, at each of its heartbeats and when they stop.
+	Heartbeat(contracts.DeviceID, Heartbeat)
+	// Placement is how a Deployment stands on a device; one that has neither been told
+	// nor reported is gone.
+	Placement(contracts.DeviceID, contracts.DeploymentName, Placement)
+}
+
+// Heartbeat is the last sign of life of a device.
+type Heartbeat struct {
+	Online bool
+	// Last is when the last one reached the server; zero for never.
+	Last     time.Time
+	Interval time.Duration
+	// Sequence and Uptime are what it said, Latency how much later it arrived than it
+	// was sent by the device's clock.
+	Sequence        uint64
+	Uptime, Latency time.Duration
+	// Missed counts the gaps in the sequence that were seen.
+	Missed uint64
+	// AgentVersion and Hostname are of its information.
+	AgentVersion, Hostname string
+}
+
 // View is the fleet as the bus shows it. All methods may be called at any time
 // from any goroutine.
 type View struct {
 	clock       clock.WithTicker
+	observer    Observer
 	onMalformed func(Malformed)
 
 	devicesChanged     *coalesce.Set[contracts.DeviceID]
@@ -85,6 +114,9 @@ type device struct {
 	since    time.Time
 	last     time.Time
 	interval time.Duration
+	// What the last heartbeat said, and how many were missed.
+	sequence, missed uint64
+	uptime, latency  time.Duration
 	// slot is the place in View.overdue, -1 when the device is not in it; due is
 	// the time that it is ordered by, which may be earlier than the truth.
 	slot int
@@ -134,6 +166,7 @@ type Counts struct {
 func New(o Options) *View {
 	return &View{
 		clock:              o.Clock,
+		observer:           o.Observer,
 		onMalformed:        o.OnMalformed,
 		devicesChanged:     coalesce.New[contracts.DeviceID](),
 		deploymentsChanged: coalesce.New[types.NamespacedName](),
@@ -190,6 +223,29 @@ func (v *View) changed(d *device, name contracts.DeploymentName, p *placement) {
 		v.deploymentsChanged.Add(types.NamespacedName{Namespace: p.namespace, Name: string(name)})
 	}
 	v.recount(d, p)
+	v.observePlacement(d, name, p)
+}
+
+func (v *View) observePlacement(d *device, name contracts.DeploymentName, p *placement) {
+	if v.observer == nil {
+		return
+	}
+	out := Placement{Online: d.online}
+	p.show(p.namespace, &out)
+	v.observer.Placement(d.id, name, out)
+}
+
+func (v *View) observeDevice(d *device) {
+	if v.observer == nil {
+		return
+	}
+	h := Heartbeat{
+		Online: d.online, Last: d.last, Interval: d.interval, Sequence: d.sequence, Uptime: d.uptime, Latency: d.latency, Missed: d.missed,
+	}
+	if d.info != nil {
+		h.AgentVersion, h.Hostname = d.info.AgentVersion, d.info.Hostname
+	}
+	v.observer.Heartbeat(d.id, h)
 }
 
 // phaseClass is what a placement counts as. notTold counts as nothing.

@@ -54,7 +54,13 @@ type Roster struct {
 	byNamespace map[string]map[contracts.DeviceID]*Device
 	deployments map[string]map[string]*deployment
 	size        int
+	observe     func(contracts.DeviceID, *Device)
 }
+
+// Observe has a function told of the Device that has an ID whenever that changes;
+// nil is nobody. A lock is held meanwhile: it must neither block nor call the
+// Roster. It has to be set before the first Device.
+func (r *Roster) Observe(observe func(contracts.DeviceID, *Device)) { r.observe = observe }
 
 type deployment struct {
 	selector labels.Selector
@@ -131,6 +137,9 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 	}
 	r.place(namespace, id)
 	after := r.winner(id)
+	if r.observe != nil && before != after {
+		r.observe(id, after)
+	}
 	if before == after || (before != nil && after != nil && before.Namespace == after.Namespace) {
 		if d != nil && len(same) > 1 && !known {
 			r.devicesChanged.Add(types.NamespacedName{Namespace: namespace, Name: string(id)})

@@ -42,7 +42,7 @@ type Fleet struct {
 	// Client may do everything; it exists after StartControlPlane.
 	Client client.WithWatch
 
-	operatorHealth string
+	operatorHealth, operatorLive string
 	addresses      *addresses
 }
 
@@ -56,12 +56,16 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	if err != nil {
 		return nil, err
 	}
+	live, err := freeAddr()
+	if err != nil {
+		return nil, err
+	}
 	reserved, err := reserve(len(ids))
 	if err != nil {
 		return nil, err
 	}
 	f := &Fleet{
-		Options: o, ControlPlane: o.controlPlane(), operatorHealth: health, addresses: reserved,
+		Options: o, ControlPlane: o.controlPlane(), operatorHealth: health, operatorLive: live, addresses: reserved,
 		Repository: &Repository{Dir: filepath.Join(o.Dir, "repository")},
 	}
 	for n, id := range ids {
@@ -134,14 +138,17 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 		Name: "the operator", Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", "operator.log"),
 		Args: []string{
 			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.operatorSeed(),
-			"--health-addr", f.operatorHealth, "--metrics-addr", "0",
+			"--health-addr", f.operatorHealth, "--metrics-addr", "0", "--live-addr", f.operatorLive,
 			// Short, so that an operator that was killed is followed by its next self soon.
 			"--enable-leader-election=true", "--leader-election-lease-duration=4s",
 			"--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
 		},
 		Env: []string{"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace},
 	}
-	return f.StartOperator(ctx)
+	if err := f.StartOperator(ctx); err != nil {
+		return err
+	}
+	return f.registerLive(ctx, filepath.Join(manifests, "live", "apiservice.yaml"))
 }
 
 // StartOperator starts the operator and waits until it is ready.
