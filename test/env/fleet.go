@@ -43,7 +43,7 @@ type Fleet struct {
 	Client client.WithWatch
 
 	operatorHealth, operatorLive string
-	addresses      *addresses
+	addresses                    *addresses
 }
 
 // New prepares the folders of a fleet and reserves the addresses of its devices,
