@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/nationtech/fleet/agent/commands"
 	"github.com/nationtech/fleet/agent/config"
 	"github.com/nationtech/fleet/agent/driver/podman"
 	"github.com/nationtech/fleet/agent/facts"
@@ -82,6 +83,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		config: c, nc: nc, publisher: publisher, driver: driver, disk: disk, log: log, publicKey: publicKey,
 		started: time.Now(), connected: sender.All,
 	}
+	handler := &commands.Handler{Allow: c.Commands, Driver: driver, Restart: f.restart, Started: p.started}
 	var parts sync.WaitGroup
 	defer parts.Wait()
 	defer cancel()
@@ -89,6 +91,11 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	parts.Go(func() { driver.Watch(ctx, f.event) })
 	parts.Go(func() { p.heartbeats(ctx) })
 	parts.Go(func() { p.inform(ctx) })
+	parts.Go(func() {
+		if err := bus.ServeCommands(ctx, nc, c.Device, handler, bus.CommandOptions{Logger: log}); err != nil {
+			log.Error("commands are not served", "error", err)
+		}
+	})
 	if err := mirror.Run(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
@@ -257,6 +264,17 @@ func (f *fleet) gone(name contracts.DeploymentName) {
 	if err := f.disk.DeleteRecord(name); err != nil {
 		f.log.Error("the record of a removed deployment is still on disk", "error", err)
 	}
+}
+
+// restart has a deployment's worker restart containers.
+func (f *fleet) restart(ctx context.Context, name contracts.DeploymentName, container string) ([]string, error) {
+	f.mu.Lock()
+	w := f.workers[name]
+	f.mu.Unlock()
+	if w == nil {
+		return nil, contracts.CommandErrorf(contracts.CodeNotFound, "this device has no deployment %s", name)
+	}
+	return w.Restart(ctx, container)
 }
 
 // event passes on what podman tells.

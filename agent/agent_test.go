@@ -105,7 +105,7 @@ func newWorld(t *testing.T) *world {
 	w.config = config.Config{
 		Device: device, StateDir: filepath.Join(dir, "state"), HeartbeatInterval: time.Second, HostIP: hostIP,
 		NATS:   config.NATS{SeedFile: filepath.Join(dir, "state", "identity.nk")},
-		Podman: config.Podman{Socket: p.Socket},
+		Podman: config.Podman{Socket: p.Socket}, Commands: config.Commands{Ping: true, Logs: true, Restart: true},
 	}
 	must(t, os.MkdirAll(w.config.StateDir, 0o711))
 	key, err := identity.Ensure(w.config.NATS.SeedFile)

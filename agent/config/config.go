@@ -34,7 +34,14 @@ type Config struct {
 	// empty is every address.
 	HostIP string
 	Podman Podman
-	Log    Log
+	// Commands are those that the device carries out; the others it refuses.
+	Commands Commands
+	Log      Log
+}
+
+// Commands tells of each command whether it is allowed.
+type Commands struct {
+	Ping, Logs, Exec, Restart bool
 }
 
 // NATS is how the agent reaches the fleet.
@@ -88,7 +95,10 @@ func Parse(data []byte) (Config, error) {
 	c := Config{
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
 		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"},
-		Log:    Log{Level: slog.LevelInfo, Format: "text"},
+		// What runs in a container at somebody's word is not in Git: a device has to be
+		// told to allow that.
+		Commands: Commands{Ping: true, Logs: true, Restart: true},
+		Log:      Log{Level: slog.LevelInfo, Format: "text"},
 	}
 	if err := errors.Join(decode(data, c.fields())...); err != nil {
 		return Config{}, err
@@ -141,6 +151,12 @@ func (c *Config) fields() fields {
 		"podman": fields{
 			"socket":  text(func(s string) error { c.Podman.Socket = s; return socket(s) }),
 			"network": text(func(s string) error { c.Podman.Network = s; return nil }),
+		},
+		"commands": fields{
+			"ping":    allowed(&c.Commands.Ping),
+			"logs":    allowed(&c.Commands.Logs),
+			"exec":    allowed(&c.Commands.Exec),
+			"restart": allowed(&c.Commands.Restart),
 		},
 		"log": fields{
 			"level":  text(func(s string) (err error) { c.Log.Level, err = level(s); return err }),

@@ -21,6 +21,11 @@ hostIP: 192.0.2.7
 podman:
   socket: unix:///run/user/0/podman.sock
   network: fleet
+commands:
+  ping: deny
+  logs: deny
+  exec: allow
+  restart: deny
 log:
   level: debug
   format: json
@@ -31,11 +36,13 @@ func TestParse(t *testing.T) {
 		Device: "shop-1", NATS: NATS{URL: "tls://fleet.example.com:4222", CAFile: "/etc/fleet-agent/ca.pem", SeedFile: "/etc/fleet-agent/seed.nk"},
 		StateDir: "/srv/agent", HeartbeatInterval: 5 * time.Second, HostIP: "192.0.2.7",
 		Podman: Podman{Socket: "unix:///run/user/0/podman.sock", Network: "fleet"}, Log: Log{Level: slog.LevelDebug, Format: "json"},
+		Commands: Commands{Exec: true},
 	}
 	least := Config{
 		Device: "shop-1", NATS: NATS{URL: "nats://a:4222,nats://b:4222", SeedFile: "/var/lib/fleet-agent/identity.nk"},
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
 		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
+		Commands: Commands{Ping: true, Logs: true, Restart: true},
 	}
 	for name, tt := range map[string]struct {
 		text string
@@ -80,6 +87,9 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		"a relative directory":                {"stateDir: x", []string{"must be an absolute path"}},
 		"a socket that is none":               {"podman: {socket: /run/x}", []string{"want unix:///PATH"}},
 		"an address that is none":             {"hostIP: a.b", []string{"is not an IP address"}},
+		"a command that is neither":           {"commands: {exec: allowed}", []string{"line 1: field commands.exec: \"allowed\" is none of allow, deny"}},
+		"a command as true or false":          {"commands: {exec: true}", []string{"is true or false, want text"}},
+		"a command that there is not":         {"commands: {shell: allow}", []string{"known are exec, logs, ping, restart"}},
 		"a log level that is none":            {"log: {level: loud}", []string{"\"loud\" is none of debug, info, warn, error"}},
 		"everything that is wrong is told":    {"devise: x\nlog: {level: loud}", []string{"line 1", "line 2"}},
 		"the server is the one field to fill": {"device: a", []string{"field nats.url is missing"}},

@@ -71,3 +71,11 @@ func oneOf(s string, allowed ...string) error {
 	}
 	return nil
 }
+
+// allowed is a setting that is allow or deny.
+func allowed(into *bool) text {
+	return func(s string) error {
+		*into = s == "allow"
+		return oneOf(s, "allow", "deny")
+	}
+}

@@ -290,6 +290,7 @@ func (w *Worker) settled(ctx context.Context, o reconcile.Observed, p reconcile.
 	w.forget(o)
 	past := reconcile.Past{Since: w.began, WasRunning: w.record.Healthy, Restarts: w.record.Restarts}
 	a := reconcile.Assess(w.want, o, p, w.health(), past, time.Now())
+	w.recovers(&a)
 	if a.Phase == contracts.PhaseRunning {
 		w.record.Healthy, w.record.BootID = true, w.o.BootID
 		w.proven()

@@ -66,6 +66,9 @@ type Worker struct {
 	late           map[string]bool
 	// ended is when the agent saw that a container had ended.
 	ended map[string]time.Time
+	// restarts are those that were asked for; over tells that Run has ended.
+	restarts []*restart
+	over     bool
 
 	// What follows belongs to the goroutine of Run.
 	record store.Record
@@ -84,6 +87,8 @@ type Worker struct {
 	failures int
 	retryAt  time.Time
 	drifting bool
+	// recovering is until when what was restarted on command may take to get ready.
+	recovering time.Time
 }
 
 // New returns a worker that goes on from the record and, if it is not nil, from what
@@ -165,6 +170,7 @@ const (
 func (w *Worker) Run(ctx context.Context) {
 	defer w.stopProbers()
 	defer w.endPull()
+	defer w.endRestarts()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -188,11 +194,15 @@ func (w *Worker) Run(ctx context.Context) {
 // turn takes one turn and returns the time to the next; 0 is never.
 func (w *Worker) turn(ctx context.Context) time.Duration {
 	if !w.adopt() {
+		w.doRestarts(ctx)
 		return 0
 	}
 	// A failure does not keep it from looking when something happens: steps that
 	// failed are held back one by one.
 	wake := w.look(ctx)
+	if w.doRestarts(ctx) {
+		wake = time.Now()
+	}
 	if w.giveUp(ctx) {
 		wake = time.Now()
 	}

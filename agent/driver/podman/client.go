@@ -1,6 +1,7 @@
 package podman
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -23,6 +24,7 @@ const compatPrefix = "/v1.40"
 
 // client speaks HTTP over podman's socket.
 type client struct {
+	path string
 	http *http.Client
 }
 
@@ -32,7 +34,7 @@ func newClient(socket string) (*client, error) {
 		return nil, fmt.Errorf("podman socket %q does not begin with unix://", socket)
 	}
 	var dialer net.Dialer
-	return &client{http: &http.Client{Transport: &http.Transport{
+	return &client{path: path, http: &http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialer.DialContext(ctx, "unix", path)
 		},
@@ -74,6 +76,24 @@ func isUnavailable(err error) bool {
 
 // open sends a request and returns the answer's body, whatever it takes.
 func (c *client) open(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+	req, err := newRequest(ctx, method, path, query, in)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if opErr, ok := errors.AsType[*net.OpError](err); ok {
+			return nil, opErr
+		}
+		return nil, err
+	}
+	if err := refusal(resp); err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
+}
+
+func newRequest(ctx context.Context, method, path string, query url.Values, in any) (*http.Request, error) {
 	var body io.Reader
 	if in != nil {
 		data, err := json.Marshal(in)
@@ -92,21 +112,70 @@ func (c *client) open(ctx context.Context, method, path string, query url.Values
 	}
 	req.URL = &u
 	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
+	return req, nil
+}
+
+// refusal is the error in an answer, if it is one; its body is closed then.
+func refusal(resp *http.Response) error {
+	if resp.StatusCode < 400 {
+		return nil
+	}
+	defer resp.Body.Close()
+	e := &apiError{status: resp.StatusCode}
+	// What is not JSON has no message, and the status says what there is to say.
+	_ = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(e)
+	return e
+}
+
+// duplex is a connection that has become a stream both ways.
+type duplex struct {
+	*net.UnixConn
+	// r has what came with the head of the answer.
+	r *bufio.Reader
+}
+
+func (d duplex) Read(p []byte) (int, error) { return d.r.Read(p) }
+
+// upgrade sends a request on a connection of its own, and returns that as the stream
+// which podman makes of it. It is closed when the context ends.
+func (c *client) upgrade(ctx context.Context, path string, in any) (duplex, error) {
+	req, err := newRequest(ctx, http.MethodPost, path, nil, in)
 	if err != nil {
-		if opErr, ok := errors.AsType[*net.OpError](err); ok {
-			return nil, opErr
+		return duplex{}, err
+	}
+	req.URL = &url.URL{Path: strings.TrimPrefix(req.URL.Opaque, "//podman")}
+	req.Host = "podman"
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "tcp")
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "unix", c.path)
+	if err != nil {
+		return duplex{}, err
+	}
+	d := duplex{UnixConn: conn.(*net.UnixConn), r: bufio.NewReader(conn)}
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	fail := func(err error) (duplex, error) {
+		stop()
+		_ = conn.Close()
+		if ctx.Err() != nil {
+			err = ctx.Err()
 		}
-		return nil, err
+		return duplex{}, err
 	}
-	if resp.StatusCode >= 400 {
-		defer resp.Body.Close()
-		e := &apiError{status: resp.StatusCode}
-		// What is not JSON has no message, and the status says what there is to say.
-		_ = json.NewDecoder(io.LimitReader(resp.Body, 64<<10)).Decode(e)
-		return nil, e
+	if err := req.Write(conn); err != nil {
+		return fail(err)
 	}
-	return resp.Body, nil
+	resp, err := http.ReadResponse(d.r, req)
+	if err != nil {
+		return fail(err)
+	}
+	if err := refusal(resp); err != nil {
+		return fail(err)
+	}
+	if resp.StatusCode != http.StatusSwitchingProtocols {
+		return fail(fmt.Errorf("podman answers %d instead of a stream", resp.StatusCode))
+	}
+	return d, nil
 }
 
 // call sends a request and decodes the answer into out, if there is one to be.

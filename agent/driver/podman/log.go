@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // How much of a log's end is looked at.
@@ -33,27 +35,76 @@ func (d *Driver) Log(ctx context.Context, id string) (string, error) {
 	return text, nil
 }
 
-// demultiplex takes the frames off a log: each has a head of eight bytes, the last
-// four of which are its length
+// LogOptions say which part of a log is wanted.
+type LogOptions struct {
+	// Tail is how many lines of the end, all when nil.
+	Tail *int64
+	// Since leaves out what is older; zero leaves out nothing.
+	Since time.Time
+	// Follow goes on with what is written until the container ends.
+	Follow bool
+	// Timestamps puts the time before each line.
+	Timestamps bool
+}
+
+// StreamLog writes a container's log, both streams in the order of writing, as it
+// comes: a line may be of any length.
+func (d *Driver) StreamLog(ctx context.Context, id string, o LogOptions, w io.Writer) error {
+	query := url.Values{"stdout": {"true"}, "stderr": {"true"}}
+	if o.Tail != nil {
+		query.Set("tail", strconv.FormatInt(*o.Tail, 10))
+	}
+	if !o.Since.IsZero() {
+		query.Set("since", o.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if o.Follow {
+		query.Set("follow", "true")
+	}
+	if o.Timestamps {
+		query.Set("timestamps", "true")
+	}
+	body, err := d.c.open(ctx, http.MethodGet, "/containers/"+id+"/logs", query, nil)
+	if err == nil {
+		defer body.Close()
+		err = split(body, w, w)
+	}
+	if err != nil {
+		return commandError("read the log of container "+short(id), err)
+	}
+	return nil
+}
+
+// split takes apart what podman puts into one stream: each frame has a head of eight
+// bytes, the first of which says which of the two it is of, and the last four how long
+// it is
 // (https://docs.docker.com/reference/api/engine/version/v1.40/#tag/Container/operation/ContainerAttach).
-// What was cut off is left out.
-func demultiplex(r io.Reader) (string, error) {
-	var out strings.Builder
+func split(r io.Reader, stdout, stderr io.Writer) error {
 	head := make([]byte, 8)
 	for {
-		if _, err := io.ReadFull(r, head); err != nil {
-			if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-				break
-			}
-			return "", err
+		if _, err := io.ReadFull(r, head); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
 		}
-		_, err := io.CopyN(&out, r, int64(binary.BigEndian.Uint32(head[4:])))
+		w := stdout
+		if head[0] == 2 {
+			w = stderr
+		}
+		_, err := io.CopyN(w, r, int64(binary.BigEndian.Uint32(head[4:])))
 		if errors.Is(err, io.EOF) {
-			break
+			return io.ErrUnexpectedEOF
 		}
 		if err != nil {
-			return "", err
+			return err
 		}
+	}
+}
+
+// demultiplex is both streams of a log. What was cut off is left out.
+func demultiplex(r io.Reader) (string, error) {
+	var out strings.Builder
+	if err := split(r, &out, &out); err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return "", err
 	}
 	return strings.ToValidUTF8(out.String(), "\ufffd"), nil
 }

@@ -53,6 +53,24 @@ func (d *Driver) Deployments(ctx context.Context) (map[contracts.DeploymentName]
 	return names, nil
 }
 
+// Containers are all that podman has of a deployment, but for those that
+// only hold a pod's network.
+func (d *Driver) Containers(ctx context.Context, n contracts.DeploymentName) ([]reconcile.Container, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	_, listed, err := d.list(ctx, n)
+	if err != nil {
+		return nil, d.failure("list containers", err, reconcile.ReasonNoDriver)
+	}
+	var out []reconcile.Container
+	for _, l := range listed {
+		if !l.IsInfra {
+			out = append(out, l.container())
+		}
+	}
+	return out, nil
+}
+
 // Observe is what podman has of a deployment, and which of the images. The error
 // is a *reconcile.Failure.
 func (d *Driver) Observe(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) (reconcile.Observed, error) {
