@@ -63,8 +63,7 @@ func (h *Handler) logs(ctx context.Context, r contracts.LogsRequest) (bus.Task, 
 	if err != nil {
 		return nil, err
 	}
-	// Of a container that has ended podman gives up following after a moment, with
-	// whatever it has not read by then.
+	// What has ended is read to its end, which podman does not do when it follows.
 	follow := r.Follow && c.State != reconcile.StateExited
 	o := podman.LogOptions{Tail: r.Tail, Follow: follow, Timestamps: r.Timestamps}
 	switch {

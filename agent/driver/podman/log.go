@@ -50,6 +50,22 @@ type LogOptions struct {
 // StreamLog writes a container's log, both streams in the order of writing, as it
 // comes: a line may be of any length.
 func (d *Driver) StreamLog(ctx context.Context, id string, o LogOptions, w io.Writer) error {
+	all := &skipping{w: w}
+	err := d.streamLog(ctx, id, o, all)
+	if err == nil && o.Follow && o.Tail == nil {
+		// When the container ends podman gives up following after a moment, with whatever
+		// a slow reader has not taken. The log is only ever added to, so the rest of it
+		// is what comes after as much as there was.
+		o.Follow = false
+		err = d.streamLog(ctx, id, o, &skipping{w: w, skip: all.written})
+	}
+	if err != nil {
+		return commandError("read the log of container "+short(id), err)
+	}
+	return nil
+}
+
+func (d *Driver) streamLog(ctx context.Context, id string, o LogOptions, w io.Writer) error {
 	query := url.Values{"stdout": {"true"}, "stderr": {"true"}}
 	if o.Tail != nil {
 		query.Set("tail", strconv.FormatInt(*o.Tail, 10))
@@ -64,14 +80,28 @@ func (d *Driver) StreamLog(ctx context.Context, id string, o LogOptions, w io.Wr
 		query.Set("timestamps", "true")
 	}
 	body, err := d.c.open(ctx, http.MethodGet, "/containers/"+id+"/logs", query, nil)
-	if err == nil {
-		defer body.Close()
-		err = split(body, w, w)
-	}
 	if err != nil {
-		return commandError("read the log of container "+short(id), err)
+		return err
 	}
-	return nil
+	defer body.Close()
+	return split(body, w, w)
+}
+
+// skipping writes all but the beginning.
+type skipping struct {
+	w             io.Writer
+	skip, written int64
+}
+
+func (s *skipping) Write(p []byte) (int, error) {
+	skipped := int(min(s.skip, int64(len(p))))
+	s.skip -= int64(skipped)
+	if skipped == len(p) {
+		return skipped, nil
+	}
+	n, err := s.w.Write(p[skipped:])
+	s.written += int64(n)
+	return skipped + n, err
 }
 
 // split takes apart what podman puts into one stream: each frame has a head of eight
