@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -168,6 +169,20 @@ func TestAnOfflineDeviceHoldsNothingAndIsToldWhenItReturns(t *testing.T) {
 		t.Error("the device that is there was not told")
 	}
 	f.online(away.id, simulated.Running)
+	f.complete("app", 2)
+}
+
+func TestADeviceThatWasApprovedBeforeItCameIsToldWhenItComes(t *testing.T) {
+	f := newFleet(t)
+	f.device(simulated.Running)
+	id := f.newID()
+	f.approve(id)
+	f.deploy("app", nil)
+	f.until("app", "complete without it", func(d *v1alpha1.Deployment) bool {
+		a := d.Status.Aggregate
+		return a != nil && a.Matched == 2 && a.Succeeded == 1 && a.Offline == 1 && meta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady)
+	})
+	f.online(id, simulated.Running)
 	f.complete("app", 2)
 }
 

@@ -62,6 +62,7 @@ func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, opt
 		})).
 		WatchesRawSource(coalesce.Source(r.Roster.ChangedDeployments())).
 		WatchesRawSource(coalesce.Source(r.View.ChangedDeployments())).
+		WatchesRawSource(coalesce.SourceOf(r.View.ChangedStanding(), r.Roster.Selecting)).
 		WatchesRawSource(source.Func(func(ctx context.Context, queue queue) error {
 			go func() {
 				if r.Gate.Wait(ctx) != nil {

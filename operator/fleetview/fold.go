@@ -194,6 +194,9 @@ func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	// The time differs each time; a change of it alone is none.
 	info.Time = time.Time{}
+	if d.info == nil || d.info.PublicKey != info.PublicKey {
+		v.standingChanged.Add(d.id)
+	}
 	if d.infoErr != "" || d.info == nil || !reflect.DeepEqual(*d.info, info) {
 		d.info, d.infoErr = &info, ""
 		v.devicesChanged.Add(d.id)

@@ -82,6 +82,7 @@ func (v *View) setOnline(d *device, online bool) {
 		}
 	}
 	v.devicesChanged.Add(d.id)
+	v.standingChanged.Add(d.id)
 	for name, p := range d.placements {
 		if p.told.exists {
 			v.deploymentsChanged.Add(types.NamespacedName{Namespace: p.namespace, Name: string(name)})

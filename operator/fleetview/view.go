@@ -74,6 +74,7 @@ type View struct {
 
 	devicesChanged     *coalesce.Set[contracts.DeviceID]
 	deploymentsChanged *coalesce.Set[types.NamespacedName]
+	standingChanged    *coalesce.Set[contracts.DeviceID]
 
 	mu      sync.RWMutex
 	devices map[contracts.DeviceID]*device
@@ -170,6 +171,7 @@ func New(o Options) *View {
 		onMalformed:        o.OnMalformed,
 		devicesChanged:     coalesce.New[contracts.DeviceID](),
 		deploymentsChanged: coalesce.New[types.NamespacedName](),
+		standingChanged:    coalesce.New[contracts.DeviceID](),
 		devices:            map[contracts.DeviceID]*device{},
 		told:               map[types.NamespacedName]map[contracts.DeviceID]*placement{},
 		rearm:              make(chan struct{}, 1),
@@ -179,6 +181,10 @@ func New(o Options) *View {
 // ChangedDevices collects the devices whose information, liveness or counts have
 // changed.
 func (v *View) ChangedDevices() *coalesce.Set[contracts.DeviceID] { return v.devicesChanged }
+
+// ChangedStanding collects the devices that have come or gone, or have another key:
+// what may be told them has changed, also by a Deployment that has told them nothing.
+func (v *View) ChangedStanding() *coalesce.Set[contracts.DeviceID] { return v.standingChanged }
 
 // ChangedDeployments collects the Deployments for whose devices something has
 // changed: liveness, what they were told or what they report.

@@ -269,6 +269,22 @@ func (r *Roster) Members(key types.NamespacedName) []Member {
 	return dep.sorted
 }
 
+// Selecting lists the Deployments that select a device.
+func (r *Roster) Selecting(id contracts.DeviceID) (keys []types.NamespacedName) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	d := r.winner(id)
+	if d == nil {
+		return nil
+	}
+	for name, dep := range r.deployments[d.Namespace] {
+		if _, ok := dep.members[id]; ok {
+			keys = append(keys, types.NamespacedName{Namespace: d.Namespace, Name: name})
+		}
+	}
+	return keys
+}
+
 // Selects reports whether a Deployment selects a device; known is false while the
 // roster was not told what it selects.
 func (r *Roster) Selects(key types.NamespacedName, id contracts.DeviceID) (selects, known bool) {
