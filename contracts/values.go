@@ -39,10 +39,12 @@ type DesiredState struct {
 	// to.
 	DeadlineSeconds int64 `json:"deadlineSeconds,omitempty"`
 	// Wave is the wave of the rollout in which the device was told, and
-	// FailedBefore whether it was failing before. Devices need neither: they are the
-	// operator's own memory, which lies where it is true.
+	// FailedBefore whether it was failing before. Devices need neither, nor Number:
+	// they are the operator's own memory, which lies where it is true.
 	Wave         string `json:"wave,omitempty"`
 	FailedBefore bool   `json:"failedBefore,omitempty"`
+	// Number of the revision, which is a new one each time that it is wanted anew.
+	Number int64 `json:"number,omitempty"`
 	// Time of writing, by the operator's clock.
 	Time time.Time `json:"time"`
 }

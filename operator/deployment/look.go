@@ -35,7 +35,7 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 	spec := obj.Spec.Rollout
 	l := looked{members: members, variants: make([]*variant, len(members)), said: map[int]v1alpha1.Failure{}}
 	l.input = rollout.Input{
-		Update: update.name, Current: obj.Status.CurrentRevision, Failed: update.rolledBack(obj), Waves: waves,
+		Update: update.name, Number: update.revision.Revision, Current: obj.Status.CurrentRevision, Failed: update.rolledBack(obj), Waves: waves,
 		Devices:          make([]rollout.Device, 0, len(members)),
 		MaxUnavailable:   *spec.MaxUnavailable,
 		SuccessThreshold: *spec.SuccessThreshold,
@@ -82,7 +82,7 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 		}
 		if p.Told {
 			d.Told, d.ToldAt = rollout.Ref{Revision: p.Revision, Digest: p.Digest}, p.ToldAt
-			d.ToldWave, d.FailedBefore = p.ToldWave, p.FailedBefore
+			d.ToldWave, d.FailedBefore, d.ToldNumber = p.ToldWave, p.FailedBefore, p.ToldNumber
 		}
 		if p.Reason != "" || p.Message != "" {
 			l.said[i] = v1alpha1.Failure{Device: string(m.ID), Reason: p.Reason, Message: p.Message, Log: p.Log}

@@ -23,7 +23,7 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Deployment, update *update, l looke
 	s.Aggregate = &counts
 	s.UpdateRevision = update.name
 	s.Progress = fmt.Sprintf("%d/%d", counts.Succeeded, counts.Matched)
-	if out.Phase == v1alpha1.WaveComplete && counts.Succeeded > 0 {
+	if out.Ran {
 		s.CurrentRevision = update.name
 	}
 	s.Waves = out.Waves

@@ -46,6 +46,9 @@ func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update 
 				Generation: obj.Generation, Score: v.score, Time: l.input.Now.UTC(), Wave: l.input.Waves[t.Wave].Name, FailedBefore: t.FailedBefore,
 				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
 			}}
+			if !t.Back {
+				m.state.Number = update.revision.Revision
+			}
 			if obj.Status.Source != nil && !t.Back {
 				m.state.Commit = obj.Status.Source.Commit
 			}

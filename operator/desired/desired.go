@@ -61,7 +61,7 @@ func (b *Batch) Tell(ctx context.Context, device contracts.DeviceID, d *contract
 	}
 	b.pending = append(b.pending, fleetview.Write{
 		Device: device, Deployment: d.Deployment, Namespace: d.Namespace, Revision: d.Revision, Digest: d.Digest,
-		Wave: d.Wave, FailedBefore: d.FailedBefore,
+		Wave: d.Wave, FailedBefore: d.FailedBefore, Number: d.Number,
 	})
 	return nil
 }

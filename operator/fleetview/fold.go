@@ -70,7 +70,7 @@ func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
 		v.setTold(id, name, "", told{sequence: e.Sequence})
 		return id, err
 	}
-	v.setTold(id, name, s.Namespace, told{exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, at: e.Time.UnixNano(), sequence: e.Sequence})
+	v.setTold(id, name, s.Namespace, told{exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, number: s.Number, at: e.Time.UnixNano(), sequence: e.Sequence})
 	return id, nil
 }
 

@@ -43,12 +43,13 @@ func (v *View) Device(id contracts.DeviceID) Device {
 type Placement struct {
 	// Told tells that the device was told something for this Deployment: Revision
 	// and Digest, at ToldAt, in the wave ToldWave. FailedBefore is what was remembered
-	// with it.
+	// with it, ToldNumber the revision's number.
 	Told             bool
 	Revision, Digest string
 	ToldAt           time.Time
 	ToldWave         string
 	FailedBefore     bool
+	ToldNumber       int64
 	// Phase is empty when the device has reported nothing. ReportedRevision and
 	// ReportedDigest are what the report speaks of. It came at ReportedAt, and the
 	// phase has lasted since PhaseSince; both by the server's clock.
@@ -93,7 +94,7 @@ func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.Devic
 func (p *placement) show(namespace string, out *Placement) {
 	if p.told.exists && p.namespace == namespace {
 		out.Told, out.Revision, out.Digest = true, p.told.revision, p.told.digest
-		out.ToldAt, out.ToldWave, out.FailedBefore = time.Unix(0, p.told.at), p.told.wave, p.told.failedBefore
+		out.ToldAt, out.ToldWave, out.FailedBefore, out.ToldNumber = time.Unix(0, p.told.at), p.told.wave, p.told.failedBefore, p.told.number
 	}
 	if r := p.report; r != nil {
 		out.Phase, out.Reason, out.Message, out.Log, out.Malformed = r.phase, r.reason, r.message, r.log, r.malformed

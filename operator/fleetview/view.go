@@ -142,6 +142,7 @@ type told struct {
 	revision, digest string
 	wave             string
 	failedBefore     bool
+	number           int64
 	at               int64
 	sequence         uint64
 }

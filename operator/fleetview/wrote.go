@@ -13,9 +13,10 @@ type Write struct {
 	Deleted    bool
 	// Namespace, Revision and Digest of what was written; empty when it was deleted.
 	Namespace, Revision, Digest string
-	// Wave and FailedBefore are remembered with it.
+	// Wave, FailedBefore and Number are remembered with it.
 	Wave         string
 	FailedBefore bool
+	Number       int64
 }
 
 // Wrote takes in what the operator has just written, ahead of the bus. Sequence is
@@ -27,7 +28,7 @@ func (v *View) Wrote(writes []Write, sequence uint64, at time.Time) {
 	for _, w := range writes {
 		t := told{sequence: sequence}
 		if !w.Deleted {
-			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, at: at.UnixNano(), sequence: sequence}
+			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, number: w.Number, at: at.UnixNano(), sequence: sequence}
 		}
 		v.setTold(w.Device, w.Deployment, w.Namespace, t)
 	}

@@ -96,6 +96,30 @@ const unassigned = ^uint8(0)
 
 func (p *planner) update(d *Device) Ref { return Ref{Revision: p.in.Update, Digest: d.Want} }
 
+// within reports whether what the device was told last is of this rollout. Its digest
+// may be another: a label that the score refers to has changed.
+func (p *planner) within(d *Device) bool {
+	return d.Told.Revision == p.in.Update && d.ToldNumber == p.in.Number
+}
+
+// silent reports whether a device was told the update revision, went offline, and
+// has never answered: perhaps the revision is why.
+func (p *planner) silent(d *Device, s standing) bool {
+	return s == offline && !d.Held && !p.settled && p.within(d) && d.Reported != d.Told
+}
+
+// vanished reports whether a device is silent and may still answer. Until then it
+// keeps its place in its wave and uses the budget, so that a revision that takes
+// devices off the network does not take one after the other at once.
+func (p *planner) vanished(d *Device, s standing) bool {
+	if !p.silent(d, s) {
+		return false
+	}
+	at := d.ToldAt.Add(p.in.ProgressDeadline)
+	p.wake(at)
+	return p.in.Now.Before(at)
+}
+
 func (p *planner) current(d *Device) Ref { return Ref{Revision: p.in.Current, Digest: d.Back} }
 
 // stand says what a device is for the rollout.
@@ -134,7 +158,7 @@ func (p *planner) brokenBefore(d *Device, s standing) bool {
 	if s != failing || p.settled {
 		return false
 	}
-	if d.Told == p.update(d) {
+	if p.within(d) {
 		return d.FailedBefore
 	}
 	return d.FailedBefore || d.Told.Revision == p.in.Current
@@ -150,6 +174,8 @@ func (p *planner) look() {
 		p.stands[i], p.waves[i] = s, unassigned
 		if d.Told == p.update(d) {
 			c.Updated++
+		}
+		if p.within(d) {
 			if w := slices.IndexFunc(p.in.Waves, func(w Wave) bool { return w.Name == d.ToldWave }); w >= 0 {
 				p.waves[i] = uint8(w)
 				p.begun = max(p.begun, w)
@@ -161,6 +187,9 @@ func (p *planner) look() {
 		switch s {
 		case offline:
 			c.Offline++
+			if p.vanished(d, s) {
+				p.out.Unavailable++
+			}
 			continue
 		case succeeded:
 			c.Succeeded++

@@ -46,7 +46,7 @@ func drawWorld(t *rapid.T) *world {
 		waves = append(waves, wave)
 	}
 	w.in = Input{
-		Update: "app-r2", Current: "app-r1", Waves: append(waves, Wave{Name: v1alpha1.RestWave, Approved: true}),
+		Update: "app-r2", Number: 2, Current: "app-r1", Waves: append(waves, Wave{Name: v1alpha1.RestWave, Approved: true}),
 		MaxUnavailable: count("maxUnavailable"), SuccessThreshold: intstr.FromString("100%"),
 		OnFailure:        rapid.SampledFrom([]v1alpha1.OnFailure{v1alpha1.OnFailureHalt, v1alpha1.OnFailureRollback, v1alpha1.OnFailureContinue}).Draw(t, "onFailure"),
 		ProgressDeadline: 10 * time.Minute, Now: t0,
@@ -101,6 +101,7 @@ func (w *world) push(t *rapid.T) {
 		w.revisions++
 		w.in.Update = fmt.Sprint("app-r", w.revisions)
 	}
+	w.in.Number++
 	w.in.Failed = false
 	for i := range w.in.Devices {
 		w.resolve(&w.in.Devices[i])
@@ -164,12 +165,15 @@ func (w *world) step(t *rapid.T) Output {
 		if !d.Online || d.Held || d.Told == target || target == (Ref{}) {
 			t.Fatalf("tells %+v something it must not be told: %+v", d, tell)
 		}
-		d.Told, d.ToldAt, d.ToldWave, d.FailedBefore = target, w.in.Now, w.in.Waves[tell.Wave].Name, tell.FailedBefore
+		d.Told, d.ToldAt, d.ToldWave, d.FailedBefore, d.ToldNumber = target, w.in.Now, w.in.Waves[tell.Wave].Name, tell.FailedBefore, 0
+		if !tell.Back {
+			d.ToldNumber = w.in.Number
+		}
 	}
 	if after, _ := w.unavailable(); after > max(unavailable, scaled(w.in.MaxUnavailable, taking), 1) {
 		t.Fatalf("%d unavailable after telling %v, %d before, maxUnavailable %s of %d\n%+v", after, out.Tell, unavailable, w.in.MaxUnavailable.String(), taking, before.Devices)
 	}
-	if out.Phase == v1alpha1.WaveComplete && out.Counts.Succeeded > 0 {
+	if out.Ran {
 		w.in.Current = w.in.Update
 		for i := range w.in.Devices {
 			w.resolve(&w.in.Devices[i])
@@ -187,7 +191,7 @@ func (w *world) holds(t *rapid.T, out Output) {
 	}
 	begun := -1
 	for _, d := range in.Devices {
-		if d.Told == w.ref(in.Update) {
+		if d.Told.Revision == in.Update && d.ToldNumber == in.Number {
 			begun = max(begun, slices.IndexFunc(in.Waves, func(v Wave) bool { return v.Name == d.ToldWave }))
 		}
 	}
@@ -329,6 +333,12 @@ func (w *world) settle(t *rapid.T, phase contracts.Phase) Output {
 	w.in.Paused = false
 	for i := range w.in.Waves {
 		w.in.Waves[i].Approved = true
+	}
+	// A wave whose devices have all gone without an answer waits for one.
+	for i := range w.in.Devices {
+		if d := &w.in.Devices[i]; !d.Online && d.Told == w.ref(w.in.Update) && d.Reported != d.Told {
+			d.Online, d.OnlineSince = true, w.in.Now
+		}
 	}
 	rounds := 4*len(w.in.Devices) + 4*len(w.in.Waves) + 8
 	for range rounds {

@@ -32,10 +32,12 @@ type Device struct {
 	// Want is the digest of the update revision as it is resolved for this device,
 	// Back that of the current revision; Back is empty when there is none.
 	Want, Back string
-	// Told is what the device was told last, at ToldAt, in the wave of that name.
-	Told     Ref
-	ToldAt   time.Time
-	ToldWave string
+	// Told is what the device was told last, at ToldAt, in the wave of that name, when
+	// the revision had that number.
+	Told       Ref
+	ToldAt     time.Time
+	ToldWave   string
+	ToldNumber int64
 	// FailedBefore tells that it was failing at the current revision when it was told.
 	FailedBefore bool
 	// Reported is what the device's last report speaks of, Phase what it says, at
@@ -76,6 +78,9 @@ type Input struct {
 	// Update is the name of the revision that every device should run, Current that
 	// of the last that all of them ran; empty when there was none.
 	Update, Current string
+	// Number of the update revision. It is a new one each time that the revision is
+	// wanted anew: what was told before is of another rollout.
+	Number int64
 	// Failed tells that the update revision was rolled back: it is not tried again.
 	Failed bool
 	// Waves in their order, at most MaxWaves; the last has no limit and matches every
@@ -124,6 +129,10 @@ type Output struct {
 	// RollBack is to be remembered of the update revision, so that the next Input
 	// says Failed, before anything else is done.
 	RollBack bool
+	// Ran tells that a rollout that is Complete makes the update revision the current
+	// one: most devices run it. With fewer, the others have not been asked yet, and
+	// what they will say when they return must still be able to halt it.
+	Ran bool
 	// Counts of the devices, and of each wave.
 	Counts Counts
 	Waves  []v1alpha1.WaveProgress

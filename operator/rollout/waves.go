@@ -17,16 +17,25 @@ type tally struct {
 	// them, succeeded run the update revision, failing fail at it, and givenUp won't
 	// get there any more.
 	reachable, succeeded, failing, givenUp int
+	// told is how many devices were told in the wave, reachable or not, and silent how
+	// many of them have never answered.
+	told, silent int
 	// well is since when each of the succeeded has been, in nanoseconds; only of a
 	// wave that soaks.
 	well []int64
 }
 
-// takesPlace reports whether a device counts for the limit of its wave. One that is
-// offline does not: a canary that nobody can reach would be none.
-func (p *planner) takesPlace(i int) bool {
+// counts reports whether a device counts for the gate of its wave.
+func (p *planner) counts(i int) bool {
 	d, s := &p.in.Devices[i], p.stands[i]
 	return s != offline && !d.Held && !p.brokenBefore(d, s)
+}
+
+// takesPlace reports whether a device counts for the limit of its wave. One that is
+// offline does not, a canary that nobody can reach would be none, unless it has
+// vanished.
+func (p *planner) takesPlace(i int) bool {
+	return p.counts(i) || p.vanished(&p.in.Devices[i], p.stands[i])
 }
 
 // assign puts every device into a wave: those that were told the update revision
@@ -64,22 +73,35 @@ func (p *planner) assign() {
 			}
 		}
 	}
-	last := len(p.in.Waves) - 1
+	// Devices that fail at a revision between come first: a fix is told them for
+	// nothing, also when they are the whole budget.
+	if limited && !p.settled {
+		for i, s := range p.stands {
+			if s == failing && p.waves[i] == unassigned && p.counts(i) {
+				p.place(i, &room)
+			}
+		}
+	}
 	for i, w := range p.waves {
-		if w != unassigned {
+		if w == unassigned {
+			p.place(i, &room)
+		}
+	}
+}
+
+// place puts a device into the first wave that matches it and has room.
+func (p *planner) place(i int, room *[MaxWaves]int) {
+	last := len(p.in.Waves) - 1
+	takes := p.takesPlace(i)
+	for w := range p.in.Waves {
+		if w < last && (p.in.Devices[i].Matches>>w&1 == 0 || room[w] <= 0 || !takes && p.in.Waves[w].Limit != nil) {
 			continue
 		}
-		place := p.takesPlace(i)
-		for w := range p.in.Waves {
-			if w < last && (p.in.Devices[i].Matches>>w&1 == 0 || room[w] <= 0 || !place && p.in.Waves[w].Limit != nil) {
-				continue
-			}
-			p.waves[i] = uint8(w)
-			if place {
-				room[w]--
-			}
-			break
+		p.waves[i] = uint8(w)
+		if takes {
+			room[w]--
 		}
+		return
 	}
 }
 
@@ -89,9 +111,15 @@ func (p *planner) tally() {
 		d, s, w := &p.in.Devices[i], p.stands[i], p.waves[i]
 		t, c := &p.tallies[w], &p.out.Waves[w]
 		c.Matched++
-		told := d.Told == p.update(d)
-		if told {
+		if d.Told == p.update(d) {
 			c.Updated++
+		}
+		told := p.within(d)
+		if told {
+			t.told++
+			if p.silent(d, s) {
+				t.silent++
+			}
 		}
 		switch s {
 		case offline:
@@ -103,7 +131,7 @@ func (p *planner) tally() {
 		default:
 			c.Pending++
 		}
-		if !p.takesPlace(i) {
+		if !p.counts(i) {
 			continue
 		}
 		t.reachable++
@@ -149,7 +177,8 @@ func (p *planner) over(w int) (over bool, until time.Time) {
 	if p.in.OnFailure == v1alpha1.OnFailureContinue {
 		need = max(need-t.failing, 0)
 	}
-	if t.succeeded < need {
+	// Of a wave whose devices have all gone without an answer nothing is known.
+	if t.succeeded < need || t.reachable == 0 && t.told > 0 && t.silent == t.told {
 		return false, time.Time{}
 	}
 	soak := p.in.Waves[w].Soak
@@ -217,7 +246,7 @@ func (p *planner) conclude() {
 	case p.in.Failed:
 		o.Phase, o.Reason = v1alpha1.WaveRolledBack, v1alpha1.ReasonRolledBack
 	case p.begun == last && p.done+p.broken == p.base && p.done >= p.need(p.base):
-		o.Phase = v1alpha1.WaveComplete
+		o.Phase, o.Ran = v1alpha1.WaveComplete, 2*p.done > len(p.in.Devices)-int(o.Counts.Held)
 	case p.in.Paused:
 		o.Phase = v1alpha1.WavePaused
 	case p.halted:
@@ -243,6 +272,10 @@ func (p *planner) conclude() {
 
 // blame is the reason for a rollout that does not go on.
 func (p *planner) blame() string {
+	if len(p.out.Failures) == 0 {
+		// Those who are waited for have gone without an answer.
+		return v1alpha1.ReasonProgressDeadlineExceeded
+	}
 	for _, i := range p.out.Failures {
 		if d := &p.in.Devices[i]; d.Reported == d.Told && severity(d) < harmless {
 			return v1alpha1.ReasonDevicesFailed

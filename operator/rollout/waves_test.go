@@ -78,6 +78,25 @@ func TestWaves(t *testing.T) {
 			phase: v1alpha1.WaveSoaking, wake: 10 * time.Minute},
 		{name: "a new device with a place before the canary moves nobody", in: staged(after(time.Minute),
 			old("0"), in("canary", "a", running), old("b")), phase: v1alpha1.WaveSoaking, wake: 10 * time.Minute},
+		{name: "a canary that has gone without an answer keeps its place", in: staged(after(time.Minute),
+			with(in("canary", "a", running), func(d *Device) { d.Online, d.Reported = false, r1 }), old("b"), old("c")),
+			phase: v1alpha1.WaveStalled, reason: v1alpha1.ReasonProgressDeadlineExceeded, wake: 10 * time.Minute},
+		{name: "and is replaced when its time is up", in: staged(after(10*time.Minute),
+			with(in("canary", "a", running), func(d *Device) { d.Online, d.Reported = false, r1 }), old("b"), old("c")),
+			tell: []int{1}, phase: v1alpha1.WaveProgressing},
+		{name: "a wave whose devices have all gone without an answer begins no other", in: staged(func(i *Input) {
+			i.Now, i.Waves[0].Limit = t0.Add(time.Hour), nil
+			i.Devices[1].Matches, i.Devices[2].Matches = 6, 6
+		}, with(in("canary", "a", running), func(d *Device) { d.Online, d.Reported = false, r1 }), old("b"), old("c")),
+			phase: v1alpha1.WaveStalled, reason: v1alpha1.ReasonProgressDeadlineExceeded},
+		{name: "what was told in an earlier rollout of the revision has begun no wave", in: staged(func(i *Input) { i.Number = 7 },
+			old("a"), with(in("rest", "b", running), offline), old("c")), tell: []int{0}, phase: v1alpha1.WaveProgressing},
+		{name: "a failing device whose label changes halts all the same", in: staged(nil,
+			with(in("canary", "a", failed), func(d *Device) { d.Want = "another" }), old("b"), old("c")),
+			phase: v1alpha1.WaveHalted, reason: v1alpha1.ReasonDevicesFailed},
+		{name: "a fix goes first to a device that the revision before has broken", in: staged(func(i *Input) { i.MaxUnavailable = intstr.FromInt32(1) },
+			old("a"), old("b"), with(in("rest", "c", failed), func(d *Device) { d.Told, d.Reported = Ref{"app-bad", "x"}, Ref{"app-bad", "x"} })),
+			tell: []int{2}, phase: v1alpha1.WaveProgressing},
 		{name: "a canary that has gone is replaced", in: staged(after(time.Hour),
 			with(in("canary", "a", running), offline), old("b"), old("c")), tell: []int{1}, phase: v1alpha1.WaveProgressing},
 		{name: "a wave that has begun goes on when the one before loses a device", in: staged(after(time.Hour),
@@ -177,6 +196,28 @@ func TestWaves(t *testing.T) {
 			}
 			if want := t0.Add(tt.wake); tt.wake == 0 && !out.Wake.IsZero() || tt.wake > 0 && !out.Wake.Equal(want) {
 				t.Errorf("wakes at %v, want %v after the start", out.Wake.Sub(t0), tt.wake)
+			}
+		})
+	}
+}
+
+func TestARevisionThatFewHaveRunIsNotTheCurrentOne(t *testing.T) {
+	done := with(at("a", r2, contracts.PhaseRunning), func(d *Device) { d.ToldWave = v1alpha1.RestWave })
+	away := with(at("b", r1, contracts.PhaseRunning), func(d *Device) { d.Online = false })
+	for _, tt := range []struct {
+		name    string
+		devices []Device
+		ran     bool
+	}{
+		{"all", []Device{done}, true},
+		{"one of three", []Device{done, away, away}, false},
+		{"two of three", []Device{done, done, away}, true},
+		{"nobody", nil, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			out := Plan(staged(func(in *Input) { in.Waves = only }, tt.devices...))
+			if out.Phase != v1alpha1.WaveComplete || out.Ran != tt.ran {
+				t.Errorf("%s, ran %v, want %v", out.Phase, out.Ran, tt.ran)
 			}
 		})
 	}
