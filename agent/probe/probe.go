@@ -14,8 +14,9 @@ import (
 )
 
 // settle is how long a container without a readiness probe has to stay up before
-// it counts as ready.
-const settle = 500 * time.Millisecond
+// it counts as ready. Most that can't work end within it; a revision that is taken
+// for healthy is one to go back to.
+const settle = 3 * time.Second
 
 // Target is one run of a container.
 type Target struct {

@@ -97,7 +97,10 @@ func (s *Sender) sendAll(ctx context.Context) bool {
 	for _, state := range states {
 		// Of sending, so that whoever reads it knows how long the phase has lasted,
 		// however late it is sent and whatever the device's clock says.
-		state.Time = time.Now().UTC()
+		if state.Time = time.Now().UTC(); !state.Since.IsZero() {
+			// By the clock that is never set, as long as this agent runs.
+			state.Time = state.Since.Add(time.Since(state.Since))
+		}
 		if err := s.Send(ctx, state); err != nil {
 			s.Logger.Debug("report not sent, will be again", "deployment", state.Deployment, "error", err)
 			return false

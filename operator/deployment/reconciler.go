@@ -121,10 +121,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 	if wait := r.pace.Wait(request.NamespacedName, change == urgent); wait > 0 {
 		return sooner(result, wait), nil
 	}
-	r.announce(obj, before)
-	r.metrics.moved(obj, before.Wave, obj.Status.Wave)
 	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner),
 		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}})
+	if err == nil {
+		// Once, though a write that fails is done again.
+		r.announce(obj, before)
+		r.metrics.moved(obj, before.Wave, obj.Status.Wave)
+	}
 	return result, client.IgnoreNotFound(err)
 }
 

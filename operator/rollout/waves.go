@@ -207,6 +207,7 @@ func (p *planner) begin() {
 			over, until := p.over(p.begun)
 			if !over {
 				p.out.Until = until
+				p.wake(until)
 				return
 			}
 		}
@@ -255,7 +256,6 @@ func (p *planner) conclude() {
 		o.Phase, o.Wave = v1alpha1.WaveAwaitingApproval, p.begun+1
 	case !o.Until.IsZero():
 		o.Phase = v1alpha1.WaveSoaking
-		p.wake(o.Until)
 	case len(o.Tell) == 0 && p.moving == 0:
 		// Failing devices use up the budget, or are all that is left.
 		o.Phase, o.Reason = v1alpha1.WaveStalled, p.blame()

@@ -163,7 +163,7 @@ func TestWaves(t *testing.T) {
 		{name: "a new device gets the current revision while the rollout is halted", in: staged(nil, in("canary", "a", failed), neverTold("b")),
 			back: []int{1}, phase: v1alpha1.WaveHalted, reason: v1alpha1.ReasonDevicesFailed},
 		{name: "paused tells a new device nothing either", in: staged(func(i *Input) { i.Paused = true }, in("canary", "a", running), neverTold("b")),
-			phase: v1alpha1.WavePaused},
+			phase: v1alpha1.WavePaused, wake: 10 * time.Minute},
 		{name: "paused rolls nothing back", in: staged(func(i *Input) { rollback(i); i.Paused = true }, in("canary", "a", contracts.PhaseRolledBack), old("b")),
 			phase: v1alpha1.WavePaused},
 		{name: "a revision that all have run does not halt when a device breaks", in: staged(func(i *Input) { i.Current = i.Update },
