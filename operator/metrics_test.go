@@ -2,6 +2,7 @@ package operator_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"regexp"
 	"strings"
@@ -23,44 +24,48 @@ func TestMetricsSayHowARolloutStands(t *testing.T) {
 		d.Spec.Score.Podman.Containers[0].Image = "example.org/app:2"
 	})
 	f.until("app", "waiting for approval", phase(v1alpha1.WaveAwaitingApproval, "last"))
-	families, err := f.registry.Gather()
-	must(t, err)
 	registered := map[string]bool{}
-	got := map[string]float64{}
-	for _, family := range families {
-		registered[family.GetName()] = true
-		for _, m := range family.GetMetric() {
-			var labels []string
-			others := false
-			for _, l := range m.GetLabel() {
-				// The Deployments of other tests are still there.
-				others = others || l.GetName() == "namespace" && l.GetValue() != f.namespace
-				if l.GetName() == "phase" || l.GetName() == "state" {
-					labels = append(labels, l.GetValue())
+	// Transitions are counted when they are written.
+	eventually(t, func() string {
+		families, err := f.registry.Gather()
+		must(t, err)
+		got := map[string]float64{}
+		for _, family := range families {
+			registered[family.GetName()] = true
+			for _, m := range family.GetMetric() {
+				var labels []string
+				others := false
+				for _, l := range m.GetLabel() {
+					// The Deployments of other tests are still there.
+					others = others || l.GetName() == "namespace" && l.GetValue() != f.namespace
+					if l.GetName() == "phase" || l.GetName() == "state" {
+						labels = append(labels, l.GetValue())
+					}
 				}
+				if others {
+					continue
+				}
+				got[strings.Join(append([]string{family.GetName()}, labels...), " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
-			if others {
-				continue
+		}
+		for name, want := range map[string]float64{
+			"fleet_deployment_rollout_wave":                               2,
+			"fleet_deployment_rollout_waves":                              2,
+			"fleet_deployment_rollout_phase AwaitingApproval":             1,
+			"fleet_deployment_rollout_phase Complete":                     0,
+			"fleet_deployment_devices succeeded":                          1,
+			"fleet_deployment_devices pending":                            2,
+			"fleet_deployment_max_unavailable_devices":                    3,
+			"fleet_deployment_unavailable_devices":                        0,
+			"fleet_deployment_rollout_transitions_total Complete":         1,
+			"fleet_deployment_rollout_transitions_total AwaitingApproval": 1,
+		} {
+			if have, ok := got[name]; !ok || have != want {
+				return fmt.Sprintf("%s is %v (%v), want %v", name, have, ok, want)
 			}
-			got[strings.Join(append([]string{family.GetName()}, labels...), " ")] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
 		}
-	}
-	for name, want := range map[string]float64{
-		"fleet_deployment_rollout_wave":                               2,
-		"fleet_deployment_rollout_waves":                              2,
-		"fleet_deployment_rollout_phase AwaitingApproval":             1,
-		"fleet_deployment_rollout_phase Complete":                     0,
-		"fleet_deployment_devices succeeded":                          1,
-		"fleet_deployment_devices pending":                            2,
-		"fleet_deployment_max_unavailable_devices":                    3,
-		"fleet_deployment_unavailable_devices":                        0,
-		"fleet_deployment_rollout_transitions_total Complete":         1,
-		"fleet_deployment_rollout_transitions_total AwaitingApproval": 1,
-	} {
-		if have, ok := got[name]; !ok || have != want {
-			t.Errorf("%s is %v (%v), want %v", name, have, ok, want)
-		}
-	}
+		return ""
+	})
 	page, err := os.ReadFile("../docs/metrics.md")
 	must(t, err)
 	dashboard, err := os.ReadFile("../docs/grafana/fleet.json")
