@@ -9,6 +9,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/desired"
 	"github.com/nationtech/fleet/operator/resolve"
 	"github.com/nationtech/fleet/operator/rollout"
 )
@@ -81,16 +82,11 @@ func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName, dev
 	if len(devices) == 0 {
 		return nil
 	}
-	batch, err := r.Store.Begin(ctx)
-	if err != nil {
-		return err
+	keys := make([]desired.Key, len(devices))
+	for i, id := range devices {
+		keys[i] = desired.Key{Device: id, Deployment: contracts.DeploymentName(key.Name)}
 	}
-	for _, id := range devices {
-		if err := batch.Withdraw(ctx, id, contracts.DeploymentName(key.Name)); err != nil {
-			return errors.Join(err, batch.Commit(ctx))
-		}
-	}
-	if err := batch.Commit(ctx); err != nil {
+	if err := r.Store.Withdraw(ctx, keys); err != nil {
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("withdrawn from devices", "devices", len(devices))

@@ -75,6 +75,29 @@ func (b *Batch) Withdraw(ctx context.Context, device contracts.DeviceID, name co
 	return nil
 }
 
+// Key is what one device is told for one Deployment.
+type Key struct {
+	Device     contracts.DeviceID
+	Deployment contracts.DeploymentName
+}
+
+// Withdraw deletes what devices were told, together.
+func (s *Store) Withdraw(ctx context.Context, keys []Key) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	batch, err := s.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := batch.Withdraw(ctx, k.Device, k.Deployment); err != nil {
+			return errors.Join(err, batch.Commit(ctx))
+		}
+	}
+	return batch.Commit(ctx)
+}
+
 // Commit waits until everything is stored, and then lets the view know. After an
 // error the view is as before and catches up with what was stored by itself.
 func (b *Batch) Commit(ctx context.Context) error {

@@ -4,7 +4,6 @@ package device
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -152,19 +151,19 @@ func (r *Reconciler) withdraw(ctx context.Context, obj *v1alpha1.Device) (ctrl.R
 	if owner, ok := r.Roster.Owner(id); !ok || owner.UID != obj.UID {
 		return ctrl.Result{}, nil
 	}
-	var unwanted []contracts.DeploymentName
+	var unwanted []desired.Key
 	result := ctrl.Result{}
 	for _, name := range r.View.Untold(id) {
 		key := types.NamespacedName{Namespace: obj.Namespace, Name: string(name)}
 		if selects, known := r.Roster.Selects(key, id); known {
 			if !selects {
-				unwanted = append(unwanted, name)
+				unwanted = append(unwanted, desired.Key{Device: id, Deployment: name})
 			}
 			continue
 		}
 		switch err := r.Get(ctx, key, &v1alpha1.Deployment{}); {
 		case apierrors.IsNotFound(err):
-			unwanted = append(unwanted, name)
+			unwanted = append(unwanted, desired.Key{Device: id, Deployment: name})
 		case err != nil:
 			return ctrl.Result{}, err
 		default:
@@ -175,14 +174,7 @@ func (r *Reconciler) withdraw(ctx context.Context, obj *v1alpha1.Device) (ctrl.R
 	if len(unwanted) == 0 {
 		return result, nil
 	}
-	batch, err := r.Store.Begin(ctx)
-	if err == nil {
-		for _, name := range unwanted {
-			err = errors.Join(err, batch.Withdraw(ctx, id, name))
-		}
-		err = errors.Join(err, batch.Commit(ctx))
-	}
-	if err != nil {
+	if err := r.Store.Withdraw(ctx, unwanted); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
 		return ctrl.Result{RequeueAfter: busRetry}, nil
 	}

@@ -138,12 +138,11 @@ func TestListAndSelect(t *testing.T) {
 	s := small(t)
 	ctx := t.Context()
 	for _, tt := range []struct {
-		name      string
-		list      dynamic.ResourceInterface
-		options   metav1.ListOptions
-		want      []string
-		refuses   string
-		namespace string
+		name    string
+		list    dynamic.ResourceInterface
+		options metav1.ListOptions
+		want    []string
+		refuses string
 	}{
 		{name: "every device that is somebody's", list: s.client.Resource(heartbeatResource), want: []string{"radio/mast", "shops/till-1", "shops/till-2"}},
 		{name: "of a namespace", list: s.client.Resource(heartbeatResource).Namespace("shops"), want: []string{"shops/till-1", "shops/till-2"}},
