@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
@@ -66,7 +67,7 @@ func (c *Cluster) Scope(all bool) Scope {
 func newScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
-		v1alpha1.AddToScheme, kustomizev1.AddToScheme, sourcev1.AddToScheme, appsv1.AddToScheme, corev1.AddToScheme,
+		v1alpha1.AddToScheme, live.AddToScheme, kustomizev1.AddToScheme, sourcev1.AddToScheme, appsv1.AddToScheme, corev1.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, fmt.Errorf("register kinds: %w", err)
@@ -82,6 +83,9 @@ func newMapper() meta.RESTMapper {
 	mapper := meta.NewDefaultRESTMapper(nil)
 	for _, kind := range []string{v1alpha1.DeviceKind, v1alpha1.DeploymentKind} {
 		mapper.Add(v1alpha1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
+	}
+	for _, kind := range []string{"Heartbeat", "Placement"} {
+		mapper.Add(live.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)
 	}
 	for _, kind := range []string{sourcev1.GitRepositoryKind, sourcev1.OCIRepositoryKind, sourcev1.BucketKind} {
 		mapper.Add(sourcev1.GroupVersion.WithKind(kind), meta.RESTScopeNamespace)

@@ -19,7 +19,10 @@ var GroupVersion = schema.GroupVersion{Group: "live.fleet.nationtech.io", Versio
 
 // AddToScheme makes the kinds known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Heartbeat{}, &HeartbeatList{}, &Placement{}, &PlacementList{})
+	s.AddKnownTypes(GroupVersion,
+		&Heartbeat{}, &HeartbeatList{}, &Placement{}, &PlacementList{}, &Device{}, &DevicePing{},
+		&PlacementLogOptions{}, &PlacementExecOptions{}, &PlacementRestartOptions{}, &PlacementRestart{},
+	)
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -6,6 +6,16 @@
 package v1alpha1
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in Device) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.Device"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in DevicePing) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.DevicePing"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Heartbeat) OpenAPIModelName() string {
 	return "io.nationtech.fleet.live.v1alpha1.Heartbeat"
 }
@@ -31,8 +41,28 @@ func (in Placement) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PlacementExecOptions) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.PlacementExecOptions"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in PlacementList) OpenAPIModelName() string {
 	return "io.nationtech.fleet.live.v1alpha1.PlacementList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PlacementLogOptions) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.PlacementLogOptions"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PlacementRestart) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.PlacementRestart"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in PlacementRestartOptions) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.PlacementRestartOptions"
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
