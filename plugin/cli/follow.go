@@ -2,13 +2,17 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
+	"time"
 
 	"github.com/go-logr/logr"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/apimachinery/pkg/watch"
 	watchtools "k8s.io/client-go/tools/watch"
 	"k8s.io/klog/v2"
@@ -18,7 +22,12 @@ import (
 // chunk is how many objects are asked for at a time, as kubectl does.
 const chunk = 500
 
-// Follower lists objects and then hears of every change to them.
+// relistPause is how long to wait at least before a list is read again, which is
+// much for whoever serves it.
+const relistPause = time.Second
+
+// Follower lists objects and then hears of every change to them. Once it has begun,
+// it goes on through restarts of what serves them.
 type Follower struct {
 	Client client.WithWatch
 	// List is the kind of list to read; every read begins with a copy of it.
@@ -31,8 +40,8 @@ type Follower struct {
 	Listed func([]client.Object) error
 	// Changed is given each change after that.
 	Changed func(watch.EventType, client.Object) error
-	// Connection is told when the watch is lost, with the error, and when it is
-	// back, with nil. It is called on another goroutine. May be nil.
+	// Connection is told when the watch or the list is lost, with the error, and when
+	// it is back, with nil. It is called on another goroutine. May be nil.
 	Connection func(error)
 }
 
@@ -42,8 +51,8 @@ func (f *Follower) Run(ctx context.Context) error {
 	// stray lines would tear a screen apart.
 	ctx, cancel := context.WithCancel(klog.NewContext(ctx, logr.Discard()))
 	defer cancel()
+	objects, version, err := ListAll(ctx, f.Client, f.List, f.Options)
 	for {
-		objects, version, err := ListAll(ctx, f.Client, f.List, f.Options)
 		if err != nil {
 			return err
 		}
@@ -53,8 +62,49 @@ func (f *Follower) Run(ctx context.Context) error {
 		if err := f.watch(ctx, version); err != nil {
 			return err
 		}
+		objects, version, err = f.relist(ctx)
 	}
 }
+
+// relist reads the list again, for as long as it takes: what lost the history may be
+// just restarting.
+func (f *Follower) relist(ctx context.Context) ([]client.Object, string, error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, "", ctx.Err()
+		case <-time.After(wait.Jitter(relistPause, 1)):
+		}
+		objects, version, err := ListAll(ctx, f.Client, f.List, f.Options)
+		if err == nil || ctx.Err() != nil || isFinal(err) {
+			return objects, version, err
+		}
+		f.connection(err)
+	}
+}
+
+func (f *Follower) connection(err error) {
+	if f.Connection != nil {
+		f.Connection(err)
+	}
+}
+
+// isFinal reports whether the same request would fail again: it is not allowed, or
+// there is no such thing.
+func isFinal(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	switch code := status.Status().Code; code {
+	case http.StatusRequestTimeout, http.StatusConflict, http.StatusGone, http.StatusTooManyRequests:
+		return false
+	default:
+		return code >= 400 && code < 500
+	}
+}
+
+func isExpired(err error) bool { return apierrors.IsGone(err) || apierrors.IsResourceExpired(err) }
 
 // watch returns nil when the list has to be read again.
 func (f *Follower) watch(ctx context.Context, version string) error {
@@ -74,7 +124,7 @@ func (f *Follower) watch(ctx context.Context, version string) error {
 			}
 			if event.Type == watch.Error {
 				err := apierrors.FromObject(event.Object)
-				if apierrors.IsGone(err) || apierrors.IsResourceExpired(err) {
+				if isExpired(err) {
 					return nil
 				}
 				return fmt.Errorf("watch: %w", err)
@@ -102,10 +152,22 @@ func (w watcher) WatchWithContext(ctx context.Context, options metav1.ListOption
 	listOptions := w.f.Options
 	listOptions.Raw = &options
 	opened, err := w.f.Client.Watch(ctx, list, &listOptions)
-	if w.f.Connection != nil && ctx.Err() == nil {
-		w.f.Connection(err)
+	if isExpired(err) {
+		return expired(err), nil
+	}
+	if ctx.Err() == nil {
+		w.f.connection(err)
 	}
 	return opened, err
+}
+
+// expired is a watch that says so. The answer to the request itself would not do: the
+// retry watcher goes by events and would ask for the same version for ever.
+func expired(err error) watch.Interface {
+	status := metav1.Status{Status: metav1.StatusFailure, Code: http.StatusGone, Reason: metav1.StatusReasonExpired, Message: err.Error()}
+	events := make(chan watch.Event, 1)
+	events <- watch.Event{Type: watch.Error, Object: &status}
+	return watch.NewProxyWatcher(events)
 }
 
 // ListAll reads a whole list in chunks, and the version of it that a watch can
