@@ -9,10 +9,14 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/util/sets"
+	"k8s.io/apiserver/pkg/authorization/authorizer"
 	"k8s.io/apiserver/pkg/authorization/authorizerfactory"
+	"k8s.io/apiserver/pkg/endpoints/filters"
+	"k8s.io/apiserver/pkg/endpoints/handlers/responsewriters"
 	openapinamer "k8s.io/apiserver/pkg/endpoints/openapi"
-	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
+	genericfilters "k8s.io/apiserver/pkg/server/filters"
 	genericoptions "k8s.io/apiserver/pkg/server/options"
 	"k8s.io/apiserver/pkg/util/compatibility"
 	restclient "k8s.io/client-go/rest"
@@ -26,6 +30,8 @@ type Options struct {
 	// Store that is served, and whether it is complete.
 	Store *Store
 	Ready func() bool
+	// Commander carries out the commands.
+	Commander Commander
 	// Listener to serve at, with TLS.
 	Listener net.Listener
 	// CertFile and KeyFile of the serving certificate; empty is one that is made for
@@ -54,6 +60,7 @@ func NewServer(o Options) (*Server, error) {
 	if err := errors.Join(
 		selectBy(scheme, "Heartbeat", fieldDevice, fieldReady),
 		selectBy(scheme, "Placement", fieldDevice, fieldDeployment, fieldPhase, fieldRevision, fieldReady),
+		addOptions(scheme),
 	); err != nil {
 		return nil, err
 	}
@@ -66,6 +73,7 @@ func NewServer(o Options) (*Server, error) {
 	for _, info := range []*string{&config.OpenAPIConfig.Info.Title, &config.OpenAPIV3Config.Info.Title} {
 		*info = "fleet live"
 	}
+	config.LongRunningFunc = genericfilters.BasicLongRunningRequestCheck(sets.NewString("watch"), sets.NewString("log", "exec"))
 	if err := serve(config, o); err != nil {
 		return nil, fmt.Errorf("serve the live API: %w", err)
 	}
@@ -74,11 +82,13 @@ func NewServer(o Options) (*Server, error) {
 		return nil, fmt.Errorf("make the live API: %w", err)
 	}
 	stopping := make(chan struct{})
-	group := genericapiserver.NewDefaultAPIGroupInfo(live.GroupVersion.Group, scheme, metav1.ParameterCodec, codecs)
-	group.VersionedResourcesStorageMap[live.GroupVersion.Version] = map[string]rest.Storage{
-		heartbeats.resource: &storage[heartbeat]{kind: heartbeats, table: o.Store.heartbeats, mark: o.Store.mark, ready: o.Ready, stopping: stopping},
-		placements.resource: &storage[placement]{kind: placements, table: o.Store.placements, mark: o.Store.mark, ready: o.Ready, stopping: stopping},
-	}
+	h := &storage[heartbeat]{kind: heartbeats, table: o.Store.heartbeats, mark: o.Store.mark, ready: o.Ready, stopping: stopping}
+	p := &storage[placement]{kind: placements, table: o.Store.placements, mark: o.Store.mark, ready: o.Ready, stopping: stopping}
+	c := &commands{heartbeats: h, placements: p, Commander: o.Commander, mayExec: mayExec(config.Authorization.Authorizer), stopping: stopping}
+	resources := c.storage()
+	resources[h.resource], resources[p.resource] = h, p
+	group := genericapiserver.NewDefaultAPIGroupInfo(live.GroupVersion.Group, scheme, runtime.NewParameterCodec(scheme), codecs)
+	group.VersionedResourcesStorageMap[live.GroupVersion.Version] = resources
 	if err := generic.InstallAPIGroup(&group); err != nil {
 		return nil, fmt.Errorf("install the live API: %w", err)
 	}
@@ -95,6 +105,30 @@ func selectBy(scheme *runtime.Scheme, kind string, fields ...string) error {
 		}
 		return "", "", fmt.Errorf("field %q can't select a %s; these can: metadata.name, metadata.namespace, %v", label, kind, fields)
 	})
+}
+
+// mayExec reports whether who asks may create placements/exec. The API server has asked
+// only whether they may get it, since a WebSocket begins with a GET.
+func mayExec(a authorizer.Authorizer) func(context.Context) error {
+	return func(ctx context.Context) error {
+		attributes, err := filters.GetAuthorizerAttributes(ctx)
+		if err != nil {
+			return err
+		}
+		create := authorizer.AttributesRecord{
+			User: attributes.GetUser(), Verb: "create", ResourceRequest: true, Path: attributes.GetPath(),
+			APIGroup: attributes.GetAPIGroup(), APIVersion: attributes.GetAPIVersion(), Resource: attributes.GetResource(),
+			Subresource: attributes.GetSubresource(), Namespace: attributes.GetNamespace(), Name: attributes.GetName(),
+		}
+		decision, reason, err := a.Authorize(ctx, create)
+		if decision == authorizer.DecisionAllow {
+			return nil
+		}
+		if err != nil {
+			reason = err.Error()
+		}
+		return responsewriters.ForbiddenStatusError(create, reason)
+	}
 }
 
 func serve(config *genericapiserver.Config, o Options) error {

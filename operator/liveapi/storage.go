@@ -89,6 +89,15 @@ func (s *storage[T]) unready() error {
 
 // Get returns one object.
 func (s *storage[T]) Get(ctx context.Context, name string, _ *metav1.GetOptions) (runtime.Object, error) {
+	r, err := s.row(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return s.object(r, s.format(r.version)), nil
+}
+
+// row finds the row of an object.
+func (s *storage[T]) row(ctx context.Context, name string) (*row[T], error) {
 	if !s.ready() {
 		return nil, s.unready()
 	}
@@ -96,7 +105,7 @@ func (s *storage[T]) Get(ctx context.Context, name string, _ *metav1.GetOptions)
 	if r == nil {
 		return nil, apierrors.NewNotFound(live.GroupVersion.WithResource(s.resource).GroupResource(), name)
 	}
-	return s.object(r, s.format(r.version)), nil
+	return r, nil
 }
 
 // List returns the objects that are wanted, a page of them when there is a limit.
