@@ -19,6 +19,7 @@ import (
 
 	"github.com/nationtech/fleet/plugin/cli"
 	"github.com/nationtech/fleet/plugin/devices"
+	"github.com/nationtech/fleet/plugin/remote"
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
 	"github.com/nationtech/fleet/plugin/status"
@@ -65,6 +66,10 @@ wrong.`,
 		status.NewCommand(env),
 		devices.NewCommand(env),
 		rollout.NewCommand(env),
+		remote.NewLogsCommand(env),
+		remote.NewExecCommand(env),
+		remote.NewPingCommand(env),
+		remote.NewRestartCommand(env),
 		newRepoCommand(env.Streams),
 		newVersionCommand(env),
 		newCompletionCommand(env.Streams),

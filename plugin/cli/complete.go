@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
@@ -47,6 +48,12 @@ func (e *Env) CompleteDeployments(cmd *cobra.Command, args []string, toComplete 
 // yet.
 func (e *Env) CompleteDevices(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	return e.completeNames(cmd.Context(), v1alpha1.GroupVersion.WithKind(v1alpha1.DeviceKind), args, toComplete)
+}
+
+// CompletePlacements completes the names of placements that are not among the
+// arguments yet.
+func (e *Env) CompletePlacements(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	return e.completeNames(cmd.Context(), live.GroupVersion.WithKind("Placement"), args, toComplete)
 }
 
 // CompleteNamespaces completes the value of --namespace.
