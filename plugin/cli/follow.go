@@ -26,6 +26,12 @@ const chunk = 500
 // much for whoever serves it.
 const relistPause = time.Second
 
+// patience is how long an answer may take until the connection counts as lost. The
+// client itself tries for longer when it is told to come back later.
+const patience = 3 * time.Second
+
+var errNoAnswer = errors.New("no answer yet")
+
 // Follower lists objects and then hears of every change to them. Once it has begun,
 // it goes on through restarts of what serves them.
 type Follower struct {
@@ -75,11 +81,29 @@ func (f *Follower) relist(ctx context.Context) ([]client.Object, string, error) 
 			return nil, "", ctx.Err()
 		case <-time.After(wait.Jitter(relistPause, 1)):
 		}
-		objects, version, err := ListAll(ctx, f.Client, f.List, f.Options)
+		var objects []client.Object
+		var version string
+		err := f.await(func() (err error) {
+			objects, version, err = ListAll(ctx, f.Client, f.List, f.Options)
+			return err
+		})
 		if err == nil || ctx.Err() != nil || isFinal(err) {
 			return objects, version, err
 		}
 		f.connection(err)
+	}
+}
+
+// await does something and tells Connection when that takes long.
+func (f *Follower) await(do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(patience):
+		f.connection(errNoAnswer)
+		return <-done
 	}
 }
 
@@ -151,7 +175,11 @@ func (w watcher) WatchWithContext(ctx context.Context, options metav1.ListOption
 	}
 	listOptions := w.f.Options
 	listOptions.Raw = &options
-	opened, err := w.f.Client.Watch(ctx, list, &listOptions)
+	var opened watch.Interface
+	err = w.f.await(func() (err error) {
+		opened, err = w.f.Client.Watch(ctx, list, &listOptions)
+		return err
+	})
 	if isExpired(err) {
 		return expired(err), nil
 	}

@@ -36,6 +36,8 @@ type answer struct {
 	status  *metav1.Status
 	version string
 	names   []string
+	// late answers come when the connection counts as lost already.
+	late bool
 }
 
 func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -54,6 +56,12 @@ func (s *script) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Unlock()
 	if request != a.request {
 		s.t.Errorf("was asked for %q, want %q", request, a.request)
+	}
+	if a.late {
+		select {
+		case <-r.Context().Done():
+		case <-time.After(patience + time.Second):
+		}
 	}
 	w.Header().Set("Content-Type", "application/json")
 	write := json.NewEncoder(w).Encode
@@ -114,6 +122,13 @@ func TestFollowerGoesOnThroughRestarts(t *testing.T) {
 				{request: "watch 20", version: "21", names: []string{"d"}},
 			},
 			[]string{"listed ", "lost", "listed c", "connected", "changed d"}, "",
+		},
+		"an answer that takes long is a lost connection": {
+			[]answer{
+				{request: "list", version: "10"},
+				{request: "watch 10", late: true, version: "11", names: []string{"b"}},
+			},
+			[]string{"listed ", "lost", "connected", "changed b"}, "",
 		},
 		"the first list is the answer, whatever it is": {
 			[]answer{{request: "list", status: unready()}}, nil, "still reading",
