@@ -253,7 +253,10 @@ func (c *commanded) terminal() {
 			}
 		}
 	}
-	says("91x31")
+	// From the first: a program asks once, when it begins.
+	if line := <-lines; line != "91x31" {
+		c.Errorf("the terminal is %q at first, want 91x31", line)
+	}
 	must(c.T, e.Resize(contracts.TerminalSize{Width: 132, Height: 43}))
 	says("132x43")
 	_, err := io.WriteString(e.Stdin(), "q\n")

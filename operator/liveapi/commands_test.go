@@ -436,6 +436,8 @@ func TestExec(t *testing.T) {
 	for says, query := range map[string]url.Values{
 		"command is empty":              {},
 		`parameter "user" is not known`: {"command": {"cat"}, "user": {"root"}},
+		"width and height":              {"command": {"cat"}, "tty": {"true"}, "width": {"80"}, "height": {"70000"}},
+		"size is set without tty":       {"command": {"cat"}, "width": {"80"}, "height": {"24"}},
 	} {
 		if err := c.exec(t.Context(), remotecommand.StreamOptions{Stdout: io.Discard}, query); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("it answers %v, want %q", err, says)

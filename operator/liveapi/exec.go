@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -39,6 +40,10 @@ func (c *commands) exec(ctx context.Context, name string, options runtime.Object
 		return nil, err
 	}
 	o := options.(*live.PlacementExecOptions)
+	size, err := terminalSize(o)
+	if err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if !wsstream.IsWebSocketRequest(req) {
 			respond.Error(apierrors.NewBadRequest("exec needs a WebSocket with the protocol " + remotecommand.StreamProtocolV5Name))
@@ -49,7 +54,7 @@ func (c *commands) exec(ctx context.Context, name string, options runtime.Object
 		// Before the connection is a WebSocket, so that what is refused is refused with a
 		// Status.
 		execution, err := c.Exec(ctx, r.value.device.ID, contracts.ExecRequest{
-			Deployment: r.value.deployment, Container: o.Container, Command: o.Command, Stdin: o.Stdin, TTY: o.TTY,
+			Deployment: r.value.deployment, Container: o.Container, Command: o.Command, Stdin: o.Stdin, TTY: o.TTY, Size: size,
 		})
 		if err != nil {
 			respond.Error(statusOf(err))
@@ -65,6 +70,19 @@ func (c *commands) exec(ctx context.Context, name string, options runtime.Object
 			klog.FromContext(ctx).Info("exec was cut off", "user", who, "namespace", r.namespace, "placement", r.name, "error", err)
 		}
 	}), nil
+}
+
+// terminalSize is that of the parameters; nil for none.
+func terminalSize(o *live.PlacementExecOptions) (*contracts.TerminalSize, error) {
+	if o.Width == nil && o.Height == nil {
+		return nil, nil
+	}
+	for _, n := range []*int64{o.Width, o.Height} {
+		if n == nil || *n < 1 || *n > math.MaxUint16 {
+			return nil, apierrors.NewBadRequest("parameters width and height: both or none have to be set, between 1 and 65535")
+		}
+	}
+	return &contracts.TerminalSize{Width: uint16(*o.Width), Height: uint16(*o.Height)}, nil
 }
 
 // attach connects a WebSocket with a command until either ends.

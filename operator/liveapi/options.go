@@ -35,6 +35,8 @@ func addOptions(scheme *runtime.Scheme) error {
 			q.texts("command", &o.Command)
 			q.flag("stdin", &o.Stdin)
 			q.flag("tty", &o.TTY)
+			q.number("width", &o.Width)
+			q.number("height", &o.Height)
 		}),
 		addOption(scheme, func(q *query, o *live.PlacementRestartOptions) {
 			q.text("container", &o.Container)

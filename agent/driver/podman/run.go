@@ -52,7 +52,11 @@ func (d *Driver) Run(ctx context.Context, id string, c Command) (int, error) {
 	// The stream outlives the context a little: podman is to see the end of the input.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
-	stream, err := d.c.upgrade(life, "/exec/"+made.ID+"/start", map[string]any{"Detach": false, "Tty": c.TTY})
+	start := map[string]any{"Detach": false, "Tty": c.TTY}
+	if c.Size != nil {
+		start["w"], start["h"] = c.Size.Width, c.Size.Height
+	}
+	stream, err := d.c.upgrade(life, "/exec/"+made.ID+"/start", start)
 	if err != nil {
 		return 0, commandError("run a command in container "+short(id), err)
 	}
@@ -71,7 +75,7 @@ func (d *Driver) Run(ctx context.Context, id string, c Command) (int, error) {
 		})
 	}
 	if c.TTY {
-		parts.Go(func() { d.resize(life, made.ID, c.Size, c.Resize, done) })
+		parts.Go(func() { d.resize(life, made.ID, c.Resize, done) })
 	}
 	copied := make(chan error, 1)
 	parts.Go(func() {
@@ -111,12 +115,11 @@ func commandError(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// resize sets the terminal's size until done. The first may come before there is a
-// terminal.
-func (d *Driver) resize(ctx context.Context, exec string, first *contracts.TerminalSize, sizes <-chan contracts.TerminalSize, done <-chan struct{}) {
+// resize sets the terminal's size until done. One may come before there is a terminal.
+func (d *Driver) resize(ctx context.Context, exec string, sizes <-chan contracts.TerminalSize, done <-chan struct{}) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	size := first
+	var size *contracts.TerminalSize
 	for tries := 0; ; {
 		var again <-chan time.Time
 		if size != nil {

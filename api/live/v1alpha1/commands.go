@@ -85,6 +85,13 @@ type PlacementExecOptions struct {
 	// tty gives it a terminal, whose output is all on the standard output.
 	// +optional
 	TTY bool `json:"tty,omitempty"`
+	// width of the terminal when the command begins, in characters. Later sizes come
+	// by the stream.
+	// +optional
+	Width *int64 `json:"width,omitempty"`
+	// height of the terminal when the command begins, in lines.
+	// +optional
+	Height *int64 `json:"height,omitempty"`
 }
 
 // PlacementRestartOptions are the parameters of placements/restart.

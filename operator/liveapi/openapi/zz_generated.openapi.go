@@ -498,6 +498,20 @@ func schema_fleet_api_live_v1alpha1_PlacementExecOptions(ref common.ReferenceCal
 							Format:      "",
 						},
 					},
+					"width": {
+						SchemaProps: spec.SchemaProps{
+							Description: "width of the terminal when the command begins, in characters. Later sizes come by the stream.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
+					"height": {
+						SchemaProps: spec.SchemaProps{
+							Description: "height of the terminal when the command begins, in lines.",
+							Type:        []string{"integer"},
+							Format:      "int64",
+						},
+					},
 				},
 				Required: []string{"command"},
 			},
