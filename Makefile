@@ -53,8 +53,8 @@ build-product: ## Build fleet-operator, fleet-agent and kubectl-fleet
 	install -m 0755 cmd/kubectl-fleet/kubectl_complete-fleet $(BIN)/
 
 .PHONY: build-test
-build-test: ## Build the demo, its workload and the control plane that tests run on
-	$(GO_BUILD) -o $(BIN)/ ./test/hello ./test/demo
+build-test: ## Build the demo, its workload, kubectl and the control plane that tests run on
+	$(GO_BUILD) -o $(BIN)/ ./test/hello ./test/demo ./test/kubectl
 	cd test/controlplane && CGO_ENABLED=0 go build -trimpath -o $(BIN)/controlplane .
 	$(BIN)/controlplane build
 	$(GIVE_BACK)

@@ -39,7 +39,7 @@ func newSuite(t *testing.T, simulated int) *suite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"controlplane", "fleet-operator", "fleet-agent", "kubectl-fleet", "hello"} {
+	for _, name := range []string{"controlplane", "fleet-operator", "fleet-agent", "kubectl", "kubectl-fleet", "hello"} {
 		if _, err := os.Stat(filepath.Join(bin, name)); err != nil {
 			t.Fatalf("%s is not built, run `make test`: %v", name, err)
 		}
@@ -53,6 +53,8 @@ func newSuite(t *testing.T, simulated int) *suite {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fleet.Devices[0].Commands = map[string]string{"exec": "allow"}
+	fleet.Devices[2].Commands = map[string]string{"ping": "deny", "logs": "deny", "restart": "deny"}
 	if err := fleet.Simulate(simulated); err != nil {
 		t.Fatal(err)
 	}
@@ -96,6 +98,9 @@ func (s *suite) steps(steps ...step) {
 func TestFleet(t *testing.T) {
 	newSuite(t, 0).steps(
 		step{"a push changes the containers of the changed Deployment and no others", (*suite).changesOnlyWhatChanged},
+		step{"the live API shows devices and placements to plain kubectl", (*suite).asKubectlSees},
+		step{"devices obey ping, logs, exec and restart as far as they allow it", (*suite).commanded},
+		step{"each role may do what it may, and who did is on record", (*suite).rights},
 		step{"a ConfigMap in Git is rolled out like an image", (*suite).configMap},
 		step{"a container removed by hand comes back", (*suite).removedByHand},
 		step{"the operator killed during a change", (*suite).operatorKilled},

@@ -42,6 +42,7 @@ func TestRollout(t *testing.T) {
 		step{"devices that are offline hold nobody and converge when they return", (*suite).offlineDevices},
 		step{"what is steered by hand stays, and what Git says comes back", (*suite).steered},
 		step{"the operator killed at ten moments tells everybody once", (*suite).operatorKilledOften},
+		step{"a thousand reports a second are seen at once, and none is lost with the operator", (*suite).load},
 	)
 }
 

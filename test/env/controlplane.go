@@ -27,7 +27,10 @@ func (o Options) controlPlane() *ControlPlane {
 	binary := filepath.Join(o.Bin, "controlplane")
 	return &ControlPlane{Dir: dir, binary: binary, process: &Process{
 		Name: "the control plane", Path: binary, Log: filepath.Join(o.Dir, "logs", "controlplane.log"),
-		Args: []string{"run", "--dir", dir, "--nats-config", o.natsConfig()},
+		Args: []string{
+			"run", "--dir", dir, "--nats-config", o.natsConfig(),
+			"--apiserver-arg", "--audit-policy-file=" + o.auditPolicy(), "--apiserver-arg", "--audit-log-path=" + o.AuditLog(),
+		},
 	}}
 }
 
@@ -57,10 +60,20 @@ func (c *ControlPlane) Control(ctx context.Context, verb, component string) erro
 	return err
 }
 
+// UserKubeconfig writes a kubeconfig of a person, who may do what is bound to the
+// name, and returns its path.
+func (c *ControlPlane) UserKubeconfig(ctx context.Context, name string) (string, error) {
+	return c.writeKubeconfig(ctx, name, "--user", name)
+}
+
 // ServiceAccountKubeconfig writes a kubeconfig with no more rights than the
 // service account has, and returns its path.
 func (c *ControlPlane) ServiceAccountKubeconfig(ctx context.Context, namespace, name string) (string, error) {
-	out, err := run(ctx, "", c.binary, "kubeconfig", "--dir", c.Dir, "--serviceaccount", namespace+"/"+name)
+	return c.writeKubeconfig(ctx, name, "--serviceaccount", namespace+"/"+name)
+}
+
+func (c *ControlPlane) writeKubeconfig(ctx context.Context, name string, who ...string) (string, error) {
+	out, err := run(ctx, "", c.binary, append([]string{"kubeconfig", "--dir", c.Dir}, who...)...)
 	if err != nil {
 		return "", err
 	}

@@ -29,6 +29,8 @@ type Device struct {
 	PublicKey string
 	Podman    *podmantest.Podman
 	Agent     *Process
+	// Commands are those that the agent's configuration allows or denies.
+	Commands map[string]string
 
 	dir string
 }
@@ -54,6 +56,9 @@ func (d *Device) configure(natsURL string) error {
 	config := map[string]any{
 		"device": d.ID, "stateDir": filepath.Join(d.dir, "state"), "hostIP": d.HostIP, "heartbeatInterval": "2s",
 		"nats": map[string]any{"url": natsURL},
+	}
+	if d.Commands != nil {
+		config["commands"] = d.Commands
 	}
 	if d.Podman != nil {
 		config["podman"] = map[string]any{"socket": d.Podman.Socket}

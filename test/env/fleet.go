@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -50,6 +52,9 @@ type Fleet struct {
 // until Close. Nothing runs yet.
 func New(o Options, ids ...string) (*Fleet, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o700); err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(o.auditPolicy(), []byte(auditPolicy), 0o600); err != nil {
 		return nil, err
 	}
 	health, err := freeAddr()
@@ -243,8 +248,27 @@ func (f *Fleet) Sync(ctx context.Context) error {
 
 // Kubectl runs `kubectl fleet` against the control plane.
 func (f *Fleet) Kubectl(ctx context.Context, args ...string) (string, error) {
-	args = append([]string{"KUBECONFIG=" + f.ControlPlane.Kubeconfig, filepath.Join(f.Bin, "kubectl-fleet")}, args...)
+	return f.KubectlAs(ctx, f.ControlPlane.Kubeconfig, append([]string{"fleet"}, args...)...)
+}
+
+// KubectlAs runs kubectl as somebody. The plugin is on its PATH.
+func (f *Fleet) KubectlAs(ctx context.Context, kubeconfig string, args ...string) (string, error) {
+	args = append([]string{"KUBECONFIG=" + kubeconfig, "PATH=" + f.Bin + ":" + os.Getenv("PATH"), filepath.Join(f.Bin, "kubectl")}, args...)
 	return run(ctx, f.Dir, "/usr/bin/env", args...)
+}
+
+// Person makes somebody who has one of Kubernetes' own roles in the namespace of the
+// devices, and returns their kubeconfig.
+func (f *Fleet) Person(ctx context.Context, name, role string) (string, error) {
+	binding := &rbacv1.RoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: name},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: name}},
+	}
+	if err := f.Client.Create(ctx, binding); err != nil {
+		return "", err
+	}
+	return f.ControlPlane.UserKubeconfig(ctx, name)
 }
 
 // SparePort is one that is free on every device and that hello and signage leave

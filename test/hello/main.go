@@ -1,5 +1,6 @@
 // Command hello is the workload that demo and tests roll out: a web server that
-// says which version it is and where it runs.
+// says which version it is and where it runs. As `hello talk` it is what one can exec
+// in its container, where there is no shell.
 package main
 
 import (
@@ -24,6 +25,9 @@ type Greeting struct {
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	if len(os.Args) > 1 && os.Args[1] == "talk" {
+		os.Exit(talk(os.Stdin, os.Stdout))
+	}
 	if err := serve(ctx, ":"+envOr("PORT", "8080")); err != nil {
 		fmt.Fprintln(os.Stderr, "hello:", err)
 		os.Exit(1)
@@ -46,7 +50,8 @@ func serve(ctx context.Context, addr string) error {
 	}
 }
 
-func answer(w http.ResponseWriter, _ *http.Request) {
+func answer(w http.ResponseWriter, r *http.Request) {
+	fmt.Printf("%s %q\n", r.Method, r.URL.Path)
 	w.Header().Set("Content-Type", "application/json")
 	// The client is gone if this fails; there is nobody to tell.
 	_ = json.NewEncoder(w).Encode(Greeting{Version: version(), Device: os.Getenv("DEVICE"), Greeting: os.Getenv("GREETING")})

@@ -149,12 +149,17 @@ func (d *Device) report(now contracts.DesiredState) {
 		return
 	}
 	state.Deployment, state.Revision, state.Digest, state.Seq = now.Deployment, now.Revision, now.Digest, seq
-	state.Time = time.Now().UTC()
-	state.Since = state.Time
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	// What is lost the test waits for in vain.
-	_ = d.publisher.State(ctx, *state)
+	_ = d.Report(ctx, *state)
+}
+
+// Report says how a Deployment stands, told or not. It returns when that is stored.
+func (d *Device) Report(ctx context.Context, state contracts.DeploymentState) error {
+	state.Time = time.Now().UTC()
+	state.Since = state.Time
+	return d.publisher.State(ctx, state)
 }
 
 // Answer changes what the device answers from now on.
