@@ -18,7 +18,10 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/describe"
 	"github.com/nationtech/fleet/plugin/devices"
+	"github.com/nationtech/fleet/plugin/heartbeats"
+	"github.com/nationtech/fleet/plugin/placements"
 	"github.com/nationtech/fleet/plugin/remote"
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
@@ -65,6 +68,9 @@ wrong.`,
 	root.AddCommand(
 		status.NewCommand(env),
 		devices.NewCommand(env),
+		describe.NewCommand(env),
+		heartbeats.NewCommand(env),
+		placements.NewCommand(env),
 		rollout.NewCommand(env),
 		remote.NewLogsCommand(env),
 		remote.NewExecCommand(env),

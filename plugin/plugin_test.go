@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/manifests"
 	"github.com/nationtech/fleet/plugin/cli"
@@ -33,6 +34,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 type cluster struct {
 	client     client.WithWatch
 	kubeconfig string
+	live       *liveAPI
 	// now is the clock of the commands: everything was made 26 hours ago.
 	now time.Time
 }
@@ -95,7 +97,7 @@ func run(m *testing.M) int {
 		}
 	}
 	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme} {
+	for _, add := range []func(*runtime.Scheme) error{clientgoscheme.AddToScheme, v1alpha1.AddToScheme, live.AddToScheme} {
 		if err := add(scheme); err != nil {
 			return fail(err)
 		}
@@ -104,6 +106,10 @@ func run(m *testing.M) int {
 		return fail(err)
 	}
 	shared.now = time.Now().Add(26 * time.Hour)
+	if shared.live, err = startLive(context.Background(), shared.client); err != nil {
+		return fail(err)
+	}
+	defer func() { shared.live.stop() }()
 	return m.Run()
 }
 

@@ -56,6 +56,16 @@ func (e *Env) CompletePlacements(cmd *cobra.Command, args []string, toComplete s
 	return e.completeNames(cmd.Context(), live.GroupVersion.WithKind("Placement"), args, toComplete)
 }
 
+// CompleteDevice completes the value of a flag that is one Device.
+func (e *Env) CompleteDevice(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	return e.CompleteDevices(cmd, nil, toComplete)
+}
+
+// CompleteDeployment completes the value of a flag that is one Deployment.
+func (e *Env) CompleteDeployment(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	return e.CompleteDeployments(cmd, nil, toComplete)
+}
+
 // CompleteNamespaces completes the value of --namespace.
 func (e *Env) CompleteNamespaces(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	return e.completeNames(cmd.Context(), corev1.SchemeGroupVersion.WithKind("Namespace"), nil, toComplete)

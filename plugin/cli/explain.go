@@ -13,11 +13,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/clientcmd"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
 // InstallCommand installs the kinds of the fleet.
 const InstallCommand = "kubectl apply --server-side -k https://github.com/nationtech/fleet/manifests/crd"
+
+// installLiveCommand has the API server pass requests for the live API on.
+const installLiveCommand = "kubectl apply --server-side -k https://github.com/nationtech/fleet/manifests/live"
 
 // NotInstalled reports whether err says that the API server does not know the
 // kind at all, as opposed to one object that does not exist.
@@ -41,6 +45,8 @@ func Explain(err error) string {
 		return "kubectl config get-contexts lists the contexts that there are."
 	case NotInstalled(err):
 		return notInstalledHint(err)
+	case apierrors.IsServiceUnavailable(err) && errors.As(err, &status):
+		return unavailableHint(status.Status())
 	case apierrors.IsForbidden(err) && errors.As(err, &status):
 		return forbiddenHint(status.Status())
 	case apierrors.IsUnauthorized(err):
@@ -60,11 +66,30 @@ func Explain(err error) string {
 func notInstalledHint(err error) string {
 	var status apierrors.APIStatus
 	if errors.As(err, &status) && status.Status().Details != nil {
-		if group := status.Status().Details.Group; group != "" && group != v1alpha1.GroupVersion.Group {
+		switch group := status.Status().Details.Group; group {
+		case "", v1alpha1.GroupVersion.Group:
+		case live.GroupVersion.Group:
+			return "The live API is not installed in this cluster: through it the API server asks the operator how devices are.\nInstall it with: " + installLiveCommand
+		default:
 			return fmt.Sprintf("The API group %s is not installed in this cluster.", group)
 		}
 	}
 	return "The kinds of the fleet are not installed in this cluster (is it the one that manages the fleet? see --context).\nInstall them with: " + InstallCommand
+}
+
+// unavailableHint tells an operator that is down from one that has just started. The
+// first is the API server's own answer, which names the group.
+func unavailableHint(status metav1.Status) string {
+	switch details := status.Details; {
+	case details == nil:
+		return ""
+	case details.Group == live.GroupVersion.Group:
+		return fmt.Sprintf("The live API is the operator's, and the API server can't reach it. Does it run? kubectl get pods -A -l %s\nWhat the API server says: kubectl get apiservice %s.%s -o wide",
+			"app.kubernetes.io/name=fleet-operator", live.GroupVersion.Version, live.GroupVersion.Group)
+	case details.RetryAfterSeconds > 0:
+		return "The operator has just started: try again in a moment."
+	}
+	return ""
 }
 
 // forbiddenHint turns the API server's sentence into a command that shows

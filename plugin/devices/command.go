@@ -1,34 +1,20 @@
 package devices
 
 import (
-	"context"
-	"errors"
-	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
-	"k8s.io/apimachinery/pkg/fields"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/kubectl/pkg/cmd/get"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/listing"
+	"github.com/nationtech/fleet/plugin/screen"
 )
-
-type options struct {
-	all           bool
-	selector      string
-	fieldSelector string
-	health        []string
-	watch         bool
-	watchEvents   bool
-	print         *get.PrintFlags
-}
 
 // NewCommand is `kubectl fleet devices`.
 func NewCommand(env *cli.Env) *cobra.Command {
-	o := options{print: get.NewGetPrintFlags()}
-	// One kind only: there is nothing to tell apart.
-	o.print.HumanReadableFlags.ShowKind = nil
+	o := listing.Options{Filters: []string{"health"}}
+	var health []string
 	cmd := &cobra.Command{
 		Use:     "devices [NAME...]",
 		Aliases: []string{"device", "dev"},
@@ -37,8 +23,12 @@ func NewCommand(env *cli.Env) *cobra.Command {
 
 STATUS is Ready, or the reason why the device is not; Cordoned comes on top.
 RUNNING counts the Deployments that run of those that the device was told.
-LAST-HEARTBEAT is exact for a device that is gone; of one that is there the cluster
-knows a bound only (<8m), because it is told at most every ten minutes.`,
+
+How a device is comes from the operator's memory, through the live API. Where that
+can't be had it is what the operator wrote last into the Device, which lags behind:
+LAST-HEARTBEAT of a device that is there is a bound only then (<8m). So are the changes
+that --watch goes on with; kubectl fleet heartbeats --watch has every heartbeat. -o json
+and -o yaml have the Device as it is in the cluster.`,
 		Example: `  # Who is gone, in all namespaces?
   kubectl fleet devices -A --health not-ready
 
@@ -52,90 +42,32 @@ knows a bound only (<8m), because it is told at most every ten minutes.`,
   kubectl fleet devices -o name`,
 		ValidArgsFunction: env.CompleteDevices,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return o.run(cmd.Context(), env, args)
+			filter := healthFilter(health)
+			if err := filter.validate(); err != nil {
+				return err
+			}
+			kind := listing.Kind[*device]{
+				Noun: "device", GVK: v1alpha1.GroupVersion.WithKind(v1alpha1.DeviceKind),
+				Read: read, Match: filter.match,
+				Columns: columns(), State: statusColumn, Cells: cells, Tone: tone,
+			}
+			// What is printed as it is in the cluster needs nothing else.
+			if o.Human() || len(filter) > 0 {
+				kind.Join = (&joiner{out: env.Streams.ErrOut}).join
+			}
+			return listing.Run(cmd.Context(), env, &o, kind, args)
 		},
 	}
-	f := cmd.Flags()
-	cli.AddAllNamespacesFlag(cmd, &o.all)
-	f.StringVarP(&o.selector, "selector", "l", "", "Only devices with these labels, such as site=montreal,line!=4.")
-	f.StringVar(&o.fieldSelector, "field-selector", "", "Only devices with these fields, such as metadata.name=pi-7.")
-	f.StringSliceVar(&o.health, "health", nil, "Only devices of this health: ready, not-ready, never-seen, not-approved, duplicate, cordoned. May be several, separated by commas.")
-	f.BoolVarP(&o.watch, "watch", "w", false, "After listing, go on with every change.")
-	f.BoolVar(&o.watchEvents, "output-watch-events", false, "With --watch, say what kind of change it is.")
-	o.print.AddFlags(cmd)
+	o.AddFlags(cmd, "device", "metadata.name=pi-7")
+	cmd.Flags().StringSliceVar(&health, "health", nil, "Only devices of this health: ready, not-ready, never-seen, not-approved, duplicate, cordoned. May be several, separated by commas.")
 	_ = cmd.RegisterFlagCompletionFunc("health", cobra.FixedCompletions(healthValues(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
-func (o *options) run(ctx context.Context, env *cli.Env, names []string) error {
-	if err := o.validate(names); err != nil {
-		return err
+// tone paints a device that is gone, or has no right to be there yet.
+func tone(d *device, _ time.Time) screen.Tone {
+	if t := Of(d.Device).Tone(); t != screen.Good {
+		return t
 	}
-	cluster, err := env.Connect()
-	if err != nil {
-		return err
-	}
-	scope := cluster.Scope(o.all)
-	if scope.All() {
-		if err := o.print.EnsureWithNamespace(); err != nil {
-			return err
-		}
-	}
-	printer, err := o.print.ToPrinter()
-	if err != nil {
-		return err
-	}
-	listOptions, err := o.listOptions(scope, names)
-	if err != nil {
-		return err
-	}
-	p := &presenter{env: env, options: o, scope: scope, printer: printer}
-	switch {
-	case o.watch:
-		return p.follow(ctx, cluster, listOptions)
-	case len(names) > 0:
-		return p.some(ctx, cluster, names)
-	}
-	objects, _, err := cli.ListAll(ctx, cluster.Client, newList(), listOptions)
-	if err != nil {
-		return fmt.Errorf("list devices in %s: %w", scope, err)
-	}
-	return p.list(objects)
-}
-
-func (o *options) validate(names []string) error {
-	switch {
-	case len(names) > 0 && (o.selector != "" || o.fieldSelector != "" || len(o.health) > 0):
-		return errors.New("give either names or --selector, --field-selector and --health, not both")
-	case len(names) > 0 && o.all:
-		return errors.New("a device cannot be named across all namespaces: use -n, or -A with --field-selector metadata.name=NAME")
-	case len(names) > 1 && o.watch:
-		return errors.New("--watch follows one named device or a list, not several names")
-	case o.watchEvents && !o.watch:
-		return errors.New("--output-watch-events can only be used with --watch")
-	case *o.print.HumanReadableFlags.SortBy != "" && o.watch:
-		return errors.New("--sort-by cannot be used with --watch: changes come in the order in which they happen")
-	}
-	return healthFilter(o.health).validate()
-}
-
-func (o *options) listOptions(scope cli.Scope, names []string) (client.ListOptions, error) {
-	out := client.ListOptions{Namespace: scope.Namespace}
-	var err error
-	if out.LabelSelector, err = labels.Parse(o.selector); err != nil {
-		return out, fmt.Errorf("--selector %q: %w", o.selector, err)
-	}
-	if out.FieldSelector, err = fields.ParseSelector(o.fieldSelector); err != nil {
-		return out, fmt.Errorf("--field-selector %q: %w", o.fieldSelector, err)
-	}
-	if len(names) == 1 {
-		out.FieldSelector = fields.OneTermEqualSelector("metadata.name", names[0])
-	}
-	return out, nil
-}
-
-// human reports whether the output is a table for people.
-func (o *options) human() bool {
-	format := *o.print.OutputFormat
-	return (format == "" || format == "wide") && *o.print.TemplateFlags.TemplateArgument == ""
+	return screen.Plain
 }

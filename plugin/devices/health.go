@@ -95,11 +95,11 @@ func (f healthFilter) validate() error {
 
 // match reports whether a device is to be shown; without a filter every device
 // is.
-func (f healthFilter) match(d *v1alpha1.Device) bool {
+func (f healthFilter) match(d *device) bool {
 	if len(f) == 0 {
 		return true
 	}
-	health := string(Of(d))
+	health := string(Of(d.Device))
 	for _, wanted := range f {
 		if wanted == health || wanted == Cordoned && d.Spec.Cordoned {
 			return true
@@ -108,9 +108,9 @@ func (f healthFilter) match(d *v1alpha1.Device) bool {
 	return false
 }
 
-// statusWords says in the style of `kubectl get nodes` what is special about a
+// StatusWords says in the style of `kubectl get nodes` what is special about a
 // device: the reason why it is not ready, and whether it is cordoned.
-func statusWords(d *v1alpha1.Device) string {
+func StatusWords(d *v1alpha1.Device) string {
 	ready := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady)
 	var words []string
 	switch {

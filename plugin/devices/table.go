@@ -5,13 +5,10 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/screen"
 )
-
-const none = "<none>"
 
 // statusColumn is where STATUS is among the columns.
 const statusColumn = 2
@@ -34,16 +31,7 @@ func columns() []metav1.TableColumnDefinition {
 	}
 }
 
-// Table lays devices out as kubectl's printers want them.
-func Table(list []*v1alpha1.Device, now time.Time) *metav1.Table {
-	table := &metav1.Table{ColumnDefinitions: columns()}
-	for _, d := range list {
-		table.Rows = append(table.Rows, row(d, now))
-	}
-	return table
-}
-
-func row(d *v1alpha1.Device, now time.Time) metav1.TableRow {
+func cells(d *device, now time.Time) []any {
 	ready, message := string(metav1.ConditionUnknown), ""
 	if c := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
 		ready, message = string(c.Status), c.Message
@@ -52,7 +40,7 @@ func row(d *v1alpha1.Device, now time.Time) metav1.TableRow {
 	if d.Status.Info != nil {
 		info = *d.Status.Info
 	}
-	running, failed := none, none
+	running, failed := screen.None, screen.None
 	if n := d.Status.Deployments; n != nil {
 		running, failed = screen.Ratio(n.Running, n.Total), screen.Count(n.Failed)
 	}
@@ -60,35 +48,22 @@ func row(d *v1alpha1.Device, now time.Time) metav1.TableRow {
 	if len(info.Addresses) > 0 {
 		address = info.Addresses[0]
 	}
-	cells := []any{
-		d.Name, ready, statusWords(d), running, failed, lastHeartbeat(d, now), text(info.AgentVersion),
+	return []any{
+		d.Name, ready, StatusWords(d.Device), running, failed, lastHeartbeat(d, now), screen.OrNone(info.AgentVersion),
 		screen.Age(now, d.CreationTimestamp.Time),
-		text(info.OS), text(info.Arch), text(info.Kernel), text(address), text(message),
-	}
-	return metav1.TableRow{
-		Cells: cells,
-		// For -A, --show-labels and -L.
-		Object: runtime.RawExtension{Object: &metav1.PartialObjectMetadata{ObjectMeta: d.ObjectMeta}},
+		screen.OrNone(info.OS), screen.OrNone(info.Arch), screen.OrNone(info.Kernel), screen.OrNone(address), screen.OrNone(message),
 	}
 }
 
-// lastHeartbeat is exact for a device that is gone. Of one that is there the
-// cluster knows only a bound, for it is told at most every ten minutes.
-func lastHeartbeat(d *v1alpha1.Device, now time.Time) string {
+// lastHeartbeat is exact where it is live, and for a device that is gone. Of one that
+// is there the Device has only a bound, for it is told at most every ten minutes.
+func lastHeartbeat(d *device, now time.Time) string {
 	if d.Status.LastHeartbeatTime == nil {
 		return "never"
 	}
 	age := screen.Age(now, d.Status.LastHeartbeatTime.Time)
-	if apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady) {
+	if !d.live && apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady) {
 		return "<" + age
 	}
 	return age
-}
-
-// text is what a device says of itself, made harmless.
-func text(s string) string {
-	if s == "" {
-		return none
-	}
-	return screen.Safe(s)
 }

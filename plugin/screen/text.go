@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -19,6 +20,20 @@ func Safe(text string) string {
 		}
 		return '?'
 	}, strings.Join(strings.Fields(text), " "))
+}
+
+// None stands where there is nothing, as in kubectl.
+const None = "<none>"
+
+// OrNone is Safe for a cell of a table, which must not be empty.
+func OrNone(text string) string { return cmp.Or(Safe(text), None) }
+
+// Truth is a bool as Kubernetes' conditions have it.
+func Truth(b bool) string {
+	if b {
+		return "True"
+	}
+	return "False"
 }
 
 // Width is the number of columns that text takes, colours not counted.
