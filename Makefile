@@ -105,6 +105,10 @@ generate: ## Make every generated file anew
 	  ./api/live/v1alpha1 k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version
 	go run ./gitops/internal/schemagen
 
+.PHONY: record
+record: ## Write docs/guides/session.md from a running demo; needs tmux
+	test/record.sh docs/guides/session.md
+
 .PHONY: verify
 verify: ## Fail when a generated file is stale
 	@test/verify.sh

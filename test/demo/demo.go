@@ -72,6 +72,8 @@ func (d *demo) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Somebody who tries the demo will want a look inside.
+	d.fleet.Devices[0].Commands = map[string]string{"exec": "allow"}
 	d.progress.Say("Bringing up a fleet in %s (logs in %s)\n", d.dir, filepath.Join(d.dir, "logs"))
 	var image string
 	for _, step := range []struct {
@@ -144,7 +146,6 @@ func (d *demo) show(ctx context.Context) error {
 }
 
 func (d *demo) sayWhatNext() {
-	plugin := filepath.Join(d.fleet.Bin, "kubectl-fleet")
 	shell := ""
 	if os.Getenv("SUDO_USER") != "" {
 		shell = "\n  sudo -s # the demo's files are root's"
@@ -154,14 +155,15 @@ func (d *demo) sayWhatNext() {
   export KUBECONFIG=%s
   export PATH=%s:$PATH
 
-Look:    kubectl-fleet status -n %[5]s --watch
-         kubectl-fleet devices -n %[5]s
-         curl %[6]s
+Look:    kubectl fleet status -n %[5]s --watch
+         kubectl fleet top -n %[5]s
+         kubectl fleet logs -n %[5]s shop-1.hello --follow; curl %[6]s
+         kubectl fleet exec -n %[5]s -it shop-1.hello -- /hello talk
 Change:  cd %[7]s
          edit %[8]s/kustomization.yaml (newTag: v1 to v%[9]d are there), git commit -am "Try a version", git push
 Break:   kill an agent, the operator, a container; it comes back to what Git says
 End:     make demo-down`,
-		readyLine, shell, d.fleet.ControlPlane.Kubeconfig, filepath.Dir(plugin), env.Namespace,
+		readyLine, shell, d.fleet.ControlPlane.Kubeconfig, d.fleet.Bin, env.Namespace,
 		d.fleet.Devices[0].HelloURL(), d.fleet.Repository.Dir, env.Overlay, pushes+1)
 }
 

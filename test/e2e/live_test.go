@@ -179,8 +179,14 @@ func (s *suite) commanded() {
 	_, err = io.WriteString(terminal.in, "size\r")
 	s.must("ask for the size", err)
 	terminal.sees("111 33")
-	_, err = io.WriteString(terminal.in, "exit 0\r")
+	_, err = io.WriteString(terminal.in, "exit 5\r and what it does not read\r")
 	s.must("leave", err)
+	for terminal.lines.Scan() {
+	}
+	// It ends by itself with its own code, as cat above.
+	if err := terminal.end(); err == nil || !strings.Contains(err.Error(), "exit status 5") {
+		s.Errorf("the terminal ends with %v, want exit status 5", err)
+	}
 
 	before := s.containers("hello")
 	if out := fleet("restart", "shop-1.hello"); !strings.Contains(out, "placement.live.fleet.nationtech.io/shop-1.hello restarted (hello)") {

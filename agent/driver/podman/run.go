@@ -96,6 +96,13 @@ func (d *Driver) Run(ctx context.Context, id string, c Command) (int, error) {
 		end()
 		return 0, context.Cause(ctx)
 	}
+	// What has ended with input that it has not read ends with a reset, after all of its
+	// output.
+	if errors.Is(err, syscall.ECONNRESET) {
+		if code, err := d.exitCode(ctx, made.ID); err == nil {
+			return code, nil
+		}
+	}
 	if err != nil {
 		d.end(life, id, made.ID, c.TTY, stream)
 		end()
