@@ -74,17 +74,26 @@ const (
 )
 
 func stateOf(h *live.Heartbeat, now time.Time) state {
-	last, interval := h.Status.LastHeartbeatTime, time.Duration(h.Status.IntervalSeconds)*time.Second
+	due := Due(h)
 	switch {
-	case last == nil:
+	case h.Status.LastHeartbeatTime == nil:
 		return never
 	case !h.Status.Ready:
 		return gone
-	// Half an interval is for the way, and for clocks that differ.
-	case interval > 0 && now.Sub(last.Time) > interval*3/2:
+	case !due.IsZero() && now.After(due):
 		return late
 	}
 	return punctual
+}
+
+// Due is when the next heartbeat has to be there, or it is late; zero when nobody knows.
+// Half an interval is for the way, and for clocks that differ.
+func Due(h *live.Heartbeat) time.Time {
+	last, interval := h.Status.LastHeartbeatTime, time.Duration(h.Status.IntervalSeconds)*time.Second
+	if last == nil || interval <= 0 {
+		return time.Time{}
+	}
+	return last.Add(interval * 3 / 2)
 }
 
 // compare puts late ones first. Those who went last are on top: they are the news.
