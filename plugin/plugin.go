@@ -26,6 +26,7 @@ import (
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
 	"github.com/nationtech/fleet/plugin/status"
+	"github.com/nationtech/fleet/plugin/top"
 )
 
 // commandName is the name of the binary. kubectl finds it by this name and the
@@ -67,6 +68,7 @@ wrong.`,
 	addGlobalFlags(root, env)
 	root.AddCommand(
 		status.NewCommand(env),
+		top.NewCommand(env),
 		devices.NewCommand(env),
 		describe.NewCommand(env),
 		heartbeats.NewCommand(env),
