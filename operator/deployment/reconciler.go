@@ -21,7 +21,6 @@ import (
 
 	"github.com/fluxcd/pkg/apis/meta"
 	"github.com/fluxcd/pkg/runtime/conditions"
-	"github.com/fluxcd/pkg/runtime/patch"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
@@ -37,7 +36,7 @@ import (
 )
 
 // FieldOwner is whose fields a status is.
-const FieldOwner = "fleet-operator"
+const FieldOwner = client.FieldOwner("fleet-operator")
 
 // busRetry is how soon something is tried again that the bus did not take. The
 // back-off of errors would be too slow once the bus is there again.
@@ -92,15 +91,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 	if behind, err := r.writes.Behind(obj); behind || err != nil {
 		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
 	}
-	patcher := patch.NewSerialPatcher(obj, r.writes.Client(r.Client))
+	written, c := obj.DeepCopy(), r.writes.Client(r.Client)
 	if obj.DeletionTimestamp != nil {
-		return r.finalize(ctx, obj, patcher)
+		return r.finalize(ctx, obj, written)
 	}
 	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
 		// Before anything is told: what has been told must be withdrawn.
-		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner)); err != nil {
+		if err := c.Patch(ctx, obj, exactly(written), FieldOwner); err != nil {
 			return ctrl.Result{}, err
 		}
+		written = obj.DeepCopy()
 	}
 	before := obj.Status.DeepCopy()
 	result, err = r.reconcile(ctx, obj)
@@ -121,8 +121,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 	if wait := r.pace.Wait(request.NamespacedName, change == urgent); wait > 0 {
 		return sooner(result, wait), nil
 	}
-	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner),
-		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionReconciling, v1alpha1.ConditionStalled}})
+	// In one piece, so that nobody sees the conditions of one moment with the counts of
+	// another.
+	err = c.Status().Patch(ctx, obj, client.MergeFrom(written), FieldOwner)
 	if err == nil {
 		// Once, though a write that fails is done again.
 		r.announce(obj, before)
@@ -250,16 +251,22 @@ func (r *Reconciler) withdrawStrays(ctx context.Context, obj *v1alpha1.Deploymen
 	return nil
 }
 
+// exactly is a patch of what was read and nothing newer: the list of finalizers is
+// written as a whole.
+func exactly(written *v1alpha1.Deployment) client.Patch {
+	return client.MergeFromWithOptions(written, client.MergeFromWithOptimisticLock{})
+}
+
 // finalize withdraws a Deployment that is being deleted and lets it go. A device
 // that is offline learns it when it returns.
-func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Deployment, patcher *patch.SerialPatcher) (ctrl.Result, error) {
+func (r *Reconciler) finalize(ctx context.Context, obj, written *v1alpha1.Deployment) (ctrl.Result, error) {
 	key := client.ObjectKeyFromObject(obj)
 	if err := r.withdraw(ctx, key, r.View.ToldDevices(key)); err != nil {
 		ctrl.LoggerFrom(ctx).Error(err, "the bus does not take desired state, trying again")
 		return ctrl.Result{RequeueAfter: busRetry}, nil
 	}
 	if controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer) {
-		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(FieldOwner)); err != nil {
+		if err := r.Patch(ctx, obj, exactly(written), FieldOwner); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
 	}

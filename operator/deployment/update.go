@@ -246,7 +246,7 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 func (r *Reconciler) patchRevision(ctx context.Context, revision *appsv1.ControllerRevision, change func()) error {
 	base := revision.DeepCopy()
 	change()
-	if err := r.Patch(ctx, revision, client.MergeFrom(base), client.FieldOwner(FieldOwner)); err != nil {
+	if err := r.Patch(ctx, revision, client.MergeFrom(base), FieldOwner); err != nil {
 		return fmt.Errorf("change revision %s/%s: %w", revision.Namespace, revision.Name, err)
 	}
 	r.revisionWrites.Wrote(revision)

@@ -20,8 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
-	"github.com/fluxcd/pkg/runtime/patch"
-
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/coalesce"
@@ -35,7 +33,7 @@ import (
 )
 
 const (
-	fieldOwner = "fleet-operator"
+	fieldOwner = client.FieldOwner("fleet-operator")
 	// heartbeatRefresh is how old the time of the last heartbeat in a status may
 	// get while the device is online, give or take a fifth.
 	heartbeatRefresh = 10 * time.Minute
@@ -108,18 +106,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if behind, err := r.writes.Behind(obj); behind || err != nil {
 		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
 	}
-	patcher := patch.NewSerialPatcher(obj, r.writes.Client(r.Client))
+	written, c := obj.DeepCopy(), r.writes.Client(r.Client)
 	if obj.DeletionTimestamp != nil {
-		return r.finalize(ctx, obj, patcher)
+		return r.finalize(ctx, obj, written)
 	}
 	if r.replaced(obj) {
 		ctrl.LoggerFrom(ctx).Info("another Device stands for the device now, this one goes")
 		return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, obj, client.Preconditions{UID: &obj.UID, ResourceVersion: &obj.ResourceVersion}))
 	}
 	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
-		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner)); err != nil {
+		if err := c.Patch(ctx, obj, exactly(written), fieldOwner); err != nil {
 			return ctrl.Result{}, err
 		}
+		written = obj.DeepCopy()
 	}
 	result, err := r.withdraw(ctx, obj)
 	if err != nil {
@@ -138,8 +137,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	r.announce(obj, before)
-	err = patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner),
-		patch.WithOwnedConditions{Conditions: []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined}})
+	// In one piece, so that nobody sees the conditions of one moment with the counts of
+	// another.
+	err = c.Status().Patch(ctx, obj, client.MergeFrom(written), fieldOwner)
 	return result, client.IgnoreNotFound(err)
 }
 
@@ -200,7 +200,7 @@ func (r *Reconciler) register(ctx context.Context, id contracts.DeviceID) (ctrl.
 		Namespace: r.Namespace, Name: string(id), Annotations: map[string]string{v1alpha1.AnnotationRegistered: "true"},
 	}}
 	obj.Spec.PublicKey = seen.Info.PublicKey
-	err := r.Create(ctx, obj, client.FieldOwner(fieldOwner))
+	err := r.Create(ctx, obj, fieldOwner)
 	switch {
 	case apierrors.IsAlreadyExists(err):
 		return ctrl.Result{}, nil
@@ -228,9 +228,15 @@ func (r *Reconciler) replaced(obj *v1alpha1.Device) bool {
 	return ok && owned && me.Placeholder && me.UID == obj.UID && owner.Namespace != obj.Namespace && owner.PublicKey == me.PublicKey
 }
 
+// exactly is a patch of what was read and nothing newer: the list of finalizers is
+// written as a whole.
+func exactly(written *v1alpha1.Device) client.Patch {
+	return client.MergeFromWithOptions(written, client.MergeFromWithOptimisticLock{})
+}
+
 // finalize lets a Device go when nothing is left of it on the bus. What it was
 // told is withdrawn by the Deployments, which select it no more.
-func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Device, patcher *patch.SerialPatcher) (ctrl.Result, error) {
+func (r *Reconciler) finalize(ctx context.Context, obj, written *v1alpha1.Device) (ctrl.Result, error) {
 	id := contracts.DeviceID(obj.Name)
 	if owner, ok := r.Roster.Owner(id); ok && owner.Namespace == obj.Namespace && owner.UID == obj.UID {
 		if left := r.View.ToldTo(id, obj.Namespace); len(left) > 0 {
@@ -244,7 +250,7 @@ func (r *Reconciler) finalize(ctx context.Context, obj *v1alpha1.Device, patcher
 		r.deleted.Store(id, r.Clock.Now())
 	}
 	if controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer) {
-		if err := patcher.Patch(ctx, obj, patch.WithFieldOwner(fieldOwner)); err != nil {
+		if err := r.Patch(ctx, obj, exactly(written), fieldOwner); err != nil {
 			return ctrl.Result{}, client.IgnoreNotFound(err)
 		}
 	}
