@@ -11,6 +11,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	clientexec "k8s.io/client-go/util/exec"
 	"k8s.io/kubectl/pkg/util/term"
+	"k8s.io/utils/ptr"
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
@@ -83,9 +84,11 @@ func (o *execOptions) run(ctx context.Context, env *cli.Env, argument string, co
 	if err != nil {
 		return err
 	}
-	request := a.with(a.subresource(a.rest.Get(), "placements", name, "exec"), &live.PlacementExecOptions{
-		Container: o.container, Command: command, Stdin: o.stdin, TTY: o.tty,
-	})
+	options := &live.PlacementExecOptions{Container: o.container, Command: command, Stdin: o.stdin, TTY: o.tty}
+	if size := t.GetSize(); o.tty && size != nil && size.Width > 0 && size.Height > 0 {
+		options.Width, options.Height = ptr.To(int64(size.Width)), ptr.To(int64(size.Height))
+	}
+	request := a.with(a.subresource(a.rest.Get(), "placements", name, "exec"), options)
 	executor, err := remotecommand.NewWebSocketExecutor(a.Config, http.MethodGet, request.URL().String())
 	if err != nil {
 		return err
