@@ -72,15 +72,21 @@ kill -CONT "$agent"
 await 'shop-3 +True|True.*shop-3|3 ready|3 of 3'
 
 say '## rollout status'
-say 'Of a change that is pushed, from the moment of the push:'
+say 'A change that was just pushed, to one device first; it goes on until the end, with exit code 0.'
 overlay=$demo/repository/overlays/field/kustomization.yaml
 next=v1
 if grep -q 'newTag: v1$' "$overlay"; then next=v2; fi
 sed -i "s/newTag: .*/newTag: $next/" "$overlay"
+if ! grep -q 'name: canary' "$demo/repository/base/hello.yaml"; then
+  sed -i 's/^  rollout:$/&\n    waves:\n    - name: canary\n      limit: 1\n      soak: 8s/' "$demo/repository/base/hello.yaml"
+fi
 git -C "$demo/repository" commit --quiet --all --message "Roll out hello $next"
-shell "git -C $demo/repository push --quiet; kubectl fleet rollout status hello --watch"
-await '3/3|100%'
-show '^\$ $'
+generation=$(kubectl get deployments.fleet.nationtech.io hello -o 'jsonpath={.metadata.generation}')
+git -C "$demo/repository" push --quiet
+kubectl wait deployments.fleet.nationtech.io hello --for "jsonpath={.metadata.generation}=$((generation + 1))" --timeout 30s >/dev/null
+shell 'kubectl fleet rollout status hello --watch'
+show 'soak'
+show '^\$ *$'
 
 say '## logs, exec, ping, restart'
 shell 'kubectl fleet ping shop-1 shop-2 shop-3'
@@ -95,7 +101,7 @@ await 'on shop-1>'
 type 'size' Enter
 await '<nil>'
 type 'exit 0' Enter
-show '^\$ $'
+show '^\$ *$'
 shell 'kubectl fleet restart shop-1.hello'
 show 'restarted'
 

@@ -15,6 +15,7 @@ import (
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
 )
 
 // InstallCommand installs the kinds of the fleet.
@@ -45,6 +46,8 @@ func Explain(err error) string {
 		return "kubectl config get-contexts lists the contexts that there are."
 	case NotInstalled(err):
 		return notInstalledHint(err)
+	case errors.As(err, &status) && commandHint(status.Status()) != "":
+		return commandHint(status.Status())
 	case apierrors.IsServiceUnavailable(err) && errors.As(err, &status):
 		return unavailableHint(status.Status())
 	case apierrors.IsForbidden(err) && errors.As(err, &status):
@@ -75,6 +78,22 @@ func notInstalledHint(err error) string {
 		}
 	}
 	return "The kinds of the fleet are not installed in this cluster (is it the one that manages the fleet? see --context).\nInstall them with: " + InstallCommand
+}
+
+// commandHint is about what a device, and not the cluster, says to a command.
+func commandHint(status metav1.Status) string {
+	if status.Details == nil || len(status.Details.Causes) == 0 {
+		return ""
+	}
+	switch contracts.CommandCode(status.Details.Causes[0].Type) {
+	case contracts.CodeOffline:
+		return "Since when, and what it ran last: kubectl fleet describe device NAME"
+	case contracts.CodeRefused:
+		return "The device has the last word: whoever runs it allows the command in its agent's configuration."
+	case contracts.CodeBusy:
+		return "Others have logs and terminals of this device open: try again when they have closed some."
+	}
+	return ""
 }
 
 // unavailableHint tells an operator that is down from one that has just started. The
