@@ -18,14 +18,14 @@ type ControlPlane struct {
 	Git        string `json:"git"`
 	Registry   string `json:"registry"`
 
-	binary  string
-	process *Process
+	binary, auditPolicy string
+	process             *Process
 }
 
 func (o Options) controlPlane() *ControlPlane {
 	dir := filepath.Join(o.Dir, "controlplane")
 	binary := filepath.Join(o.Bin, "controlplane")
-	return &ControlPlane{Dir: dir, binary: binary, process: &Process{
+	return &ControlPlane{Dir: dir, binary: binary, auditPolicy: o.auditPolicy(), process: &Process{
 		Name: "the control plane", Path: binary, Log: filepath.Join(o.Dir, "logs", "controlplane.log"),
 		Args: []string{
 			"run", "--dir", dir, "--nats-config", o.natsConfig(),
@@ -36,6 +36,9 @@ func (o Options) controlPlane() *ControlPlane {
 
 // Start starts every component and waits until all are ready.
 func (c *ControlPlane) Start(ctx context.Context) error {
+	if err := os.WriteFile(c.auditPolicy, []byte(auditPolicy), 0o600); err != nil {
+		return err
+	}
 	if err := c.process.Start(); err != nil {
 		return err
 	}

@@ -54,9 +54,6 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o700); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(o.auditPolicy(), []byte(auditPolicy), 0o600); err != nil {
-		return nil, err
-	}
 	health, err := freeAddr()
 	if err != nil {
 		return nil, err
