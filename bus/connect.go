@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 )
 
 // Timeout bounds one request to JetStream, which otherwise hangs while it has no
@@ -28,6 +29,8 @@ type Options struct {
 	URL string
 	// SeedFile holds the NKey seed to authenticate with; empty for none.
 	SeedFile string
+	// Key authenticates instead of a seed in a file; nil for none.
+	Key nkeys.KeyPair
 	// CAFile holds the certificates that the server's is checked against; empty for
 	// the system's.
 	CAFile string
@@ -89,6 +92,13 @@ func Connect(o Options) (*nats.Conn, error) {
 			return nil, fmt.Errorf("read the NKey seed %s: %w", o.SeedFile, err)
 		}
 		options = append(options, key)
+	}
+	if o.Key != nil {
+		public, err := o.Key.PublicKey()
+		if err != nil {
+			return nil, fmt.Errorf("the key to connect with: %w", err)
+		}
+		options = append(options, nats.Nkey(public, o.Key.Sign))
 	}
 	if o.CAFile != "" {
 		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}), nats.RootCAs(o.CAFile))

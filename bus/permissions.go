@@ -3,6 +3,7 @@ package bus
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,6 +21,8 @@ import (
 const (
 	AccountOperators = "OPS"
 	AccountDevices   = "DEVICES"
+	// AccountSystem is the server's own, in which the operator disconnects devices.
+	AccountSystem = "SYS"
 )
 
 const (
@@ -65,14 +68,25 @@ func OperatorPermissions() Permissions {
 			contracts.BucketDeviceInfo.Subject("info.*"),
 			contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"),
 		},
-		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", sessions},
+		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", sessions, calloutSubject + " " + calloutQueue},
 	}
+}
+
+// SystemPermissions are those of the operator in the system's account: to find the
+// connections of devices and to end them.
+func SystemPermissions() Permissions {
+	return Permissions{Publish: []string{"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.KICK"}, Subscribe: []string{"_INBOX.>"}}
 }
 
 // ServerAuth is who may connect to a server.
 type ServerAuth struct {
 	// OperatorKeys are the public NKeys of operators.
 	OperatorKeys []string
+	// Issuer is the public key of who signs the answers when the server asks the
+	// operator which device may connect, and SystemKeys those of operators in the
+	// system's account. Without an issuer the devices are those below.
+	Issuer     string
+	SystemKeys []string
 	// Devices are the public NKeys of devices.
 	Devices map[contracts.DeviceID]string
 }
@@ -81,14 +95,25 @@ type ServerAuth struct {
 type (
 	serverConfig struct {
 		// JetStream on, with the limits and the folder of the server's own settings.
-		JetStream string             `json:"jetstream"`
-		Accounts  map[string]account `json:"accounts"`
+		JetStream     string             `json:"jetstream"`
+		Accounts      map[string]account `json:"accounts"`
+		SystemAccount string             `json:"system_account,omitempty"`
+		Authorization *authorization     `json:"authorization,omitempty"`
+	}
+	authorization struct {
+		Callout authCallout `json:"auth_callout"`
+	}
+	authCallout struct {
+		Issuer          string   `json:"issuer"`
+		Account         string   `json:"account"`
+		AuthUsers       []string `json:"auth_users"`
+		AllowedAccounts []string `json:"allowed_accounts"`
 	}
 	account struct {
 		JetStream string           `json:"jetstream,omitempty"`
 		Users     []user           `json:"users"`
-		Exports   []map[string]any `json:"exports"`
-		Imports   []map[string]any `json:"imports"`
+		Exports   []map[string]any `json:"exports,omitempty"`
+		Imports   []map[string]any `json:"imports,omitempty"`
 	}
 	user struct {
 		NKey        string      `json:"nkey"`
@@ -163,7 +188,28 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	// The server does not know the escapes that keep JSON safe in HTML.
 	e.SetEscapeHTML(false)
 	e.SetIndent("", "  ")
-	if err := e.Encode(serverConfig{JetStream: "enabled", Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}); err != nil {
+	config := serverConfig{JetStream: "enabled", Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}
+	if a.Issuer != "" {
+		if len(a.Devices) > 0 {
+			return nil, errors.New("with an issuer the operator says which devices may connect: none can be listed")
+		}
+		if !nkeys.IsValidPublicAccountKey(a.Issuer) {
+			return nil, fmt.Errorf("the issuer %q is not the public NKey of an account (it begins with A)", a.Issuer)
+		}
+		system := account{Users: []user{}}
+		for _, key := range a.SystemKeys {
+			u, err := newUser("the system's user", key, SystemPermissions())
+			if err != nil {
+				return nil, err
+			}
+			system.Users = append(system.Users, u)
+		}
+		config.Accounts[AccountSystem], config.SystemAccount = system, AccountSystem
+		config.Authorization = &authorization{authCallout{
+			Issuer: a.Issuer, Account: AccountOperators, AuthUsers: slices.Concat(a.OperatorKeys, a.SystemKeys), AllowedAccounts: []string{AccountDevices},
+		}}
+	}
+	if err := e.Encode(config); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return out.Bytes(), nil

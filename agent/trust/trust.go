@@ -1,0 +1,60 @@
+// Package trust keeps what a device trusts since it joined: whose word it takes, and
+// which certificates its server's are signed with.
+package trust
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/nats-io/nkeys"
+
+	"github.com/nationtech/fleet/agent/store"
+)
+
+// file is in the state directory.
+const file = "trust.json"
+
+// Trust is what a device trusts.
+type Trust struct {
+	// Operator is the public NKey that signs what the device is told.
+	Operator string `json:"operator"`
+	// CA are the certificates, as PEM, that the server's is signed with; empty for the
+	// system's.
+	CA string `json:"ca,omitempty"`
+}
+
+// ErrNotJoined tells that the device has not joined a fleet.
+var ErrNotJoined = errors.New("this device has not joined a fleet; run fleet-agent join")
+
+// Load reads what the device trusts. It fails with ErrNotJoined where that is nothing.
+func Load(stateDir string) (Trust, error) {
+	path := filepath.Join(stateDir, file)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Trust{}, ErrNotJoined
+	}
+	if err != nil {
+		return Trust{}, fmt.Errorf("read what this device trusts: %w", err)
+	}
+	var t Trust
+	if err := json.Unmarshal(data, &t); err != nil {
+		return Trust{}, fmt.Errorf("read what this device trusts: %s: %w", path, err)
+	}
+	if !nkeys.IsValidPublicOperatorKey(t.Operator) {
+		return Trust{}, fmt.Errorf("read what this device trusts: %s: operator is not a public NKey that begins with O", path)
+	}
+	return t, nil
+}
+
+// Save writes it.
+func Save(stateDir string, t Trust) error {
+	data, err := json.MarshalIndent(t, "", "  ")
+	if err != nil {
+		return err
+	}
+	return store.WriteFile(filepath.Join(stateDir, file), append(data, '\n'), 0o600)
+}

@@ -1,0 +1,123 @@
+package bus
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/jwt/v2"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+// calloutSubject is where a server asks whether somebody may connect
+// (https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_callout).
+const calloutSubject = "$SYS.REQ.USER.AUTH"
+
+// calloutQueue is the queue group of the operators that answer.
+const calloutQueue = "fleet-operator"
+
+// Admit says which device a public key is of. An error is why nobody with the key may
+// connect.
+type Admit func(publicKey string) (contracts.DeviceID, error)
+
+// ServeCallout answers the server's question who may connect until the context ends.
+// Each question is answered by one operator of those that serve.
+func ServeCallout(ctx context.Context, nc *nats.Conn, issuer nkeys.KeyPair, admit Admit, log *slog.Logger) error {
+	c := &callout{issuer: issuer, admit: admit, log: log}
+	sub, err := nc.QueueSubscribe(calloutSubject, calloutQueue, c.handle)
+	if err != nil {
+		return fmt.Errorf("listen to who wants to connect: %w", err)
+	}
+	<-ctx.Done()
+	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("listen no longer to who wants to connect: %w", err)
+	}
+	return nil
+}
+
+type callout struct {
+	issuer nkeys.KeyPair
+	admit  Admit
+	log    *slog.Logger
+}
+
+func (c *callout) handle(m *nats.Msg) {
+	request, err := jwt.DecodeAuthorizationRequestClaims(string(m.Data))
+	if err != nil {
+		c.log.Warn("a question who may connect can't be read", "error", err)
+		return
+	}
+	answer, err := c.answer(request)
+	if err != nil {
+		c.log.Warn("a question who may connect can't be answered", "error", err)
+		return
+	}
+	if err := m.Respond([]byte(answer)); err != nil {
+		// Whoever connects tries again.
+		c.log.Warn("answer who may connect", "error", err)
+	}
+}
+
+// answer is a signed one, whether it lets somebody in or not.
+func (c *callout) answer(request *jwt.AuthorizationRequestClaims) (string, error) {
+	response := jwt.NewAuthorizationResponseClaims(request.UserNkey)
+	response.Audience = request.Server.ID
+	user, err := c.user(request)
+	if err != nil {
+		c.log.Info("somebody may not connect", "name", request.ConnectOptions.Name, "host", request.ClientInformation.Host, "key", request.ConnectOptions.Nkey, "error", err)
+		response.Error = err.Error()
+	} else {
+		response.Jwt = user
+	}
+	return response.Encode(c.issuer)
+}
+
+// user is what the server has to know of a device that may connect.
+func (c *callout) user(request *jwt.AuthorizationRequestClaims) (string, error) {
+	if err := verifyNonce(&request.ConnectOptions, request.ClientInformation.Nonce); err != nil {
+		return "", err
+	}
+	id, err := c.admit(request.ConnectOptions.Nkey)
+	if err != nil {
+		return "", err
+	}
+	user := jwt.NewUserClaims(request.UserNkey)
+	// The name is what the server lists a connection under, see Expeller.
+	user.Name, user.Audience = request.ConnectOptions.Nkey, AccountDevices
+	p := DevicePermissions(id)
+	user.Pub.Allow, user.Sub.Allow = p.Publish, p.Subscribe
+	// As allow_responses: true of the server's configuration.
+	user.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: 2 * time.Minute}
+	return user.Encode(c.issuer)
+}
+
+// verifyNonce checks that who connects has the key that it says it has. The server does
+// not, when it asks.
+func verifyNonce(o *jwt.ConnectOptions, nonce string) error {
+	switch {
+	case o.Nkey == "":
+		return errors.New("it has no NKey")
+	case !nkeys.IsValidPublicUserKey(o.Nkey):
+		return errors.New("its NKey is not a user's")
+	case nonce == "":
+		return errors.New("the server has given it no nonce to sign")
+	}
+	key, err := nkeys.FromPublicKey(o.Nkey)
+	if err != nil {
+		return fmt.Errorf("its NKey: %w", err)
+	}
+	signature, err := base64.RawURLEncoding.DecodeString(o.SignedNonce)
+	if err != nil {
+		return fmt.Errorf("its signature can't be read: %w", err)
+	}
+	if key.Verify([]byte(nonce), signature) != nil {
+		return errors.New("its signature is wrong: it has not the key that it says it has")
+	}
+	return nil
+}

@@ -1,0 +1,294 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+// guarded is a server that asks an operator who may connect.
+type guarded struct {
+	*testServer
+	keys     *Keys
+	expeller *Expeller
+
+	mu sync.Mutex
+	// admitted are the devices by their public keys.
+	admitted map[string]contracts.DeviceID
+	pairs    map[contracts.DeviceID]nkeys.KeyPair
+}
+
+func publicOf(t testing.TB, k nkeys.KeyPair) string {
+	t.Helper()
+	public, err := k.PublicKey()
+	must(t, err)
+	return public
+}
+
+func newSeed(t testing.TB) (file string, pair nkeys.KeyPair) {
+	t.Helper()
+	pair, err := nkeys.CreateUser()
+	must(t, err)
+	seed, err := pair.Seed()
+	must(t, err)
+	file = filepath.Join(t.TempDir(), "seed")
+	must(t, os.WriteFile(file, seed, 0o600))
+	return file, pair
+}
+
+func startGuarded(t testing.TB) *guarded {
+	t.Helper()
+	seed, _ := newSeed(t)
+	keys, err := ReadKeys(seed)
+	must(t, err)
+	config, err := ServerConfig(ServerAuth{
+		OperatorKeys: []string{publicOf(t, keys.User)}, SystemKeys: []string{publicOf(t, keys.System)}, Issuer: publicOf(t, keys.Issuer),
+	})
+	must(t, err)
+	s := &testServer{t: t, store: t.TempDir(), port: -1, seeds: map[string]string{"": seed}, config: filepath.Join(t.TempDir(), "nats.conf")}
+	must(t, os.WriteFile(s.config, config, 0o600))
+	s.up()
+	t.Cleanup(func() { s.down() })
+	g := &guarded{testServer: s, keys: keys, admitted: map[string]contracts.DeviceID{}, pairs: map[contracts.DeviceID]nkeys.KeyPair{}}
+	system := g.dial(Options{Key: keys.System, Name: "operator"})
+	must(t, awaitSoon(t, system))
+	g.expeller = NewExpeller(system)
+	return g
+}
+
+// awaitSoon waits for a connection that comes about.
+func awaitSoon(t testing.TB, nc *nats.Conn) error {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := await(ctx, nc); err != nil {
+		return fmt.Errorf("%w; last error %w", err, nc.LastError())
+	}
+	return nil
+}
+
+func (g *guarded) dial(o Options) *nats.Conn {
+	g.t.Helper()
+	o.URL, o.Logger = fmt.Sprintf("nats://127.0.0.1:%d", g.port), slog.New(slog.DiscardHandler)
+	nc, err := Connect(o)
+	must(g.t, err)
+	g.t.Cleanup(nc.Close)
+	return nc
+}
+
+// admit is what an operator decides.
+func (g *guarded) admit(key string) (contracts.DeviceID, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if id, ok := g.admitted[key]; ok {
+		return id, nil
+	}
+	return "", errors.New("no device has this key")
+}
+
+// answer has an operator answer until the returned function is called.
+func (g *guarded) answer() func() {
+	g.t.Helper()
+	nc := g.connect("")
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- ServeCallout(ctx, nc, g.keys.Issuer, g.admit, slog.New(slog.DiscardHandler)) }()
+	eventually(g.t, func() string {
+		if nc.NumSubscriptions() == 0 {
+			return "nobody answers"
+		}
+		return ""
+	})
+	must(g.t, nc.Flush())
+	return sync.OnceFunc(func() {
+		cancel()
+		must(g.t, <-done)
+		nc.Close()
+	})
+}
+
+// device makes a device that may connect.
+func (g *guarded) device(id contracts.DeviceID) Options {
+	g.t.Helper()
+	pair, err := nkeys.CreateUser()
+	must(g.t, err)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.admitted[publicOf(g.t, pair)] = id
+	g.pairs[id] = pair
+	return Options{Key: pair, Name: string(id), InboxPrefix: InboxPrefix(id)}
+}
+
+// revoke has a device be admitted no longer.
+func (g *guarded) revoke(id contracts.DeviceID) {
+	g.t.Helper()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.admitted, publicOf(g.t, g.pairs[id]))
+}
+
+// refused checks that nobody gets in with the options, although an operator answers.
+func (g *guarded) refused(options ...nats.Option) {
+	g.t.Helper()
+	nc, err := nats.Connect(fmt.Sprintf("nats://127.0.0.1:%d", g.port), append(options, nats.MaxReconnects(0))...)
+	if err == nil {
+		nc.Close()
+		g.t.Error("it is let in")
+	} else if !errors.Is(err, nats.ErrAuthorization) && !strings.Contains(strings.ToLower(err.Error()), "authorization") {
+		g.t.Errorf("it fails with %v, want a refusal", err)
+	}
+}
+
+func TestTheOperatorSaysWhoMayConnect(t *testing.T) {
+	g := startGuarded(t)
+	defer g.answer()()
+	options := g.device("till-1")
+	denied := make(chan error, 8)
+	nc := g.dial(options)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err })
+	must(t, awaitSoon(t, nc))
+
+	heard, err := nc.SubscribeSync(contracts.CommandSubject("till-1", "*"))
+	must(t, err)
+	must(t, nc.Publish(contracts.BucketDeviceHeartbeat.Subject(contracts.HeartbeatKey("till-1")), []byte("{}")))
+	must(t, nc.Flush())
+	if len(denied) > 0 {
+		t.Errorf("its own subjects are denied: %v", <-denied)
+	}
+	operator := g.connect("")
+	must(t, operator.PublishRequest(contracts.CommandSubject("till-1", contracts.VerbPing), "_INBOX.x", nil))
+	m, err := heard.NextMsg(5 * time.Second)
+	must(t, err)
+	must(t, m.Respond(nil))
+	must(t, nc.Publish(contracts.BucketDeviceHeartbeat.Subject(contracts.HeartbeatKey("till-2")), []byte("{}")))
+	_, err = nc.SubscribeSync(contracts.DesiredStateSubject("till-2", "*"))
+	must(t, err)
+	for range 2 {
+		select {
+		case err := <-denied:
+			if !errors.Is(err, nats.ErrPermissionViolation) {
+				t.Errorf("it is told %v", err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("another's subjects are not denied")
+		}
+	}
+
+	stranger, err := nkeys.CreateUser()
+	must(t, err)
+	t.Run("a key that no device has", func(t *testing.T) { g.refused(nats.Nkey(publicOf(t, stranger), stranger.Sign)) })
+	t.Run("a device's key without its secret", func(t *testing.T) {
+		g.refused(nats.Nkey(publicOf(t, options.Key), stranger.Sign))
+	})
+	t.Run("a signature of something else", func(t *testing.T) {
+		g.refused(nats.Nkey(publicOf(t, options.Key), func([]byte) ([]byte, error) { return options.Key.Sign([]byte("something else")) }))
+	})
+	t.Run("no key at all", func(t *testing.T) { g.refused() })
+	t.Run("a name and a password", func(t *testing.T) { g.refused(nats.UserInfo("till-1", "till-1")) })
+	t.Run("the operator's key without its secret", func(t *testing.T) {
+		g.refused(nats.Nkey(publicOf(t, g.keys.User), stranger.Sign))
+	})
+}
+
+func TestWithoutAnOperatorConnectionsStay(t *testing.T) {
+	g := startGuarded(t)
+	stop := g.answer()
+	nc := g.dial(g.device("till-1"))
+	must(t, awaitSoon(t, nc))
+	stop()
+	must(t, nc.Flush())
+	late := g.dial(g.device("till-2"))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := await(ctx, late); err == nil {
+		t.Error("somebody is let in whom nobody has admitted")
+	}
+	defer g.answer()()
+	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	must(t, await(ctx, late))
+	if !nc.IsConnected() || nc.Reconnects > 0 {
+		t.Errorf("the first was disconnected: %v, %d times", nc.Status(), nc.Reconnects)
+	}
+}
+
+// Of a thousand devices, some are revoked one after the other.
+func TestRevokedIsDisconnected(t *testing.T) {
+	const devices, revoked = 1200, 100 // more than a page of the server's list
+	g := startGuarded(t)
+	defer g.answer()()
+	conns := make([]*nats.Conn, devices)
+	lost := make([]chan time.Time, devices)
+	for n := range conns {
+		conns[n] = g.dial(g.device(contracts.DeviceID(fmt.Sprintf("till-%d", n))))
+		lost[n] = make(chan time.Time, 1000)
+		conns[n].SetDisconnectErrHandler(func(*nats.Conn, error) { lost[n] <- time.Now() })
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	for _, nc := range conns {
+		must(t, await(ctx, nc))
+	}
+	var took []time.Duration
+	var expelling sync.WaitGroup
+	for n := range revoked {
+		id := contracts.DeviceID(fmt.Sprintf("till-%d", n))
+		begun := time.Now()
+		g.revoke(id)
+		key := publicOf(t, g.pairs[id])
+		expelling.Go(func() {
+			if err := g.expeller.Expel(ctx, key); err != nil {
+				t.Error(err)
+			}
+		})
+		select {
+		case at := <-lost[n]:
+			took = append(took, at.Sub(begun))
+		case <-time.After(10 * time.Second):
+			t.Fatalf("%s is still connected", id)
+		}
+	}
+	expelling.Wait()
+	slices.Sort(took)
+	t.Logf("from revocation to disconnection with %d devices connected: p50 %v, p99 %v", devices, took[revoked/2], took[revoked*99/100])
+	if p99 := took[revoked*99/100]; p99 > time.Second {
+		t.Errorf("it takes %v at p99", p99)
+	}
+	// Those whose revocation nobody saw, such as while no operator ran.
+	for n := revoked; n < revoked+10; n++ {
+		g.revoke(contracts.DeviceID(fmt.Sprintf("till-%d", n)))
+	}
+	must(t, g.expeller.Sweep(ctx, func(key string) bool {
+		_, err := g.admit(key)
+		return err == nil
+	}))
+	for n := revoked; n < revoked+10; n++ {
+		select {
+		case <-lost[n]:
+		case <-time.After(5 * time.Second):
+			t.Fatal("a sweep leaves some connected")
+		}
+	}
+	// They try again and again, and stay out.
+	for n, nc := range conns {
+		out := n < revoked+10
+		if out && nc.IsConnected() {
+			t.Errorf("till-%d is back", n)
+		}
+		if !out && (!nc.IsConnected() || len(lost[n]) > 0) {
+			t.Errorf("till-%d was disconnected", n)
+		}
+	}
+}

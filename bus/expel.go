@@ -1,0 +1,172 @@
+package bus
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// What the server's monitoring says and takes, as far as it is of use here
+// (https://docs.nats.io/running-a-nats-service/configuration/sys_accounts).
+type (
+	connzRequest struct {
+		Account string `json:"acc"`
+		User    string `json:"user,omitempty"`
+		Auth    bool   `json:"auth"`
+		Offset  int    `json:"offset"`
+		Limit   int    `json:"limit"`
+	}
+	connzReply struct {
+		Server struct {
+			ID string `json:"id"`
+		} `json:"server"`
+		Data struct {
+			Total       int `json:"total"`
+			Connections []struct {
+				CID  uint64 `json:"cid"`
+				User string `json:"authorized_user"`
+			} `json:"connections"`
+		} `json:"data"`
+		Error json.RawMessage `json:"error"`
+	}
+)
+
+const (
+	connzPage = 1024
+	// settled is how long after an answer no other server answers.
+	settled = 200 * time.Millisecond
+)
+
+// Expeller disconnects devices, over a connection to the system account. A device that
+// is disconnected connects again at once: whoever is not to come back must not be
+// admitted any longer.
+type Expeller struct{ nc *nats.Conn }
+
+// NewExpeller makes an Expeller.
+func NewExpeller(nc *nats.Conn) *Expeller { return &Expeller{nc: nc} }
+
+// Expel disconnects every connection of the devices with these public keys.
+func (e *Expeller) Expel(ctx context.Context, keys ...string) error {
+	if len(keys) == 1 {
+		return e.each(ctx, keys[0], func(string) bool { return true })
+	}
+	out := make(map[string]bool, len(keys))
+	for _, k := range keys {
+		out[k] = true
+	}
+	return e.each(ctx, "", func(key string) bool { return out[key] })
+}
+
+// Sweep disconnects every device whose public key is not to be connected any longer.
+func (e *Expeller) Sweep(ctx context.Context, may func(publicKey string) bool) error {
+	return e.each(ctx, "", func(key string) bool { return !may(key) })
+}
+
+// each goes through the connections of devices, of one or of all, on every server.
+func (e *Expeller) each(ctx context.Context, user string, out func(string) bool) error {
+	request := connzRequest{Account: AccountDevices, User: user, Auth: true, Limit: connzPage}
+	larger := map[string]int{}
+	err := e.ask(ctx, request, func(r connzReply) error {
+		if r.Data.Total > connzPage {
+			larger[r.Server.ID] = r.Data.Total
+		}
+		return e.kick(r, out)
+	})
+	if err != nil {
+		return err
+	}
+	for server, total := range larger {
+		for request.Offset = connzPage; request.Offset < total; request.Offset += connzPage {
+			data, err := json.Marshal(request)
+			if err != nil {
+				return err
+			}
+			m, err := e.nc.RequestWithContext(ctx, "$SYS.REQ.SERVER."+server+".CONNZ", data)
+			if err != nil {
+				return fmt.Errorf("list the connections of server %s: %w", server, err)
+			}
+			r, err := decodeConnz(m)
+			if err != nil {
+				return err
+			}
+			total = r.Data.Total
+			if err := e.kick(r, out); err != nil {
+				return err
+			}
+		}
+	}
+	return e.nc.FlushWithContext(ctx)
+}
+
+func (e *Expeller) kick(r connzReply, out func(string) bool) error {
+	for _, c := range r.Data.Connections {
+		if !out(c.User) {
+			continue
+		}
+		data, err := json.Marshal(map[string]uint64{"cid": c.CID})
+		if err != nil {
+			return err
+		}
+		// The server does nothing for who does not want to know the outcome. Nobody has to:
+		// the connection ends, or has ended before.
+		if err := e.nc.PublishRequest("$SYS.REQ.SERVER."+r.Server.ID+".KICK", e.nc.NewRespInbox(), data); err != nil {
+			return fmt.Errorf("disconnect %s: %w", c.User, err)
+		}
+	}
+	return nil
+}
+
+// ask asks all servers for the first page, and has each answer dealt with as it comes:
+// nobody knows when the last has.
+func (e *Expeller) ask(ctx context.Context, request connzRequest, deal func(connzReply) error) error {
+	data, err := json.Marshal(request)
+	if err != nil {
+		return err
+	}
+	inbox := e.nc.NewRespInbox()
+	sub, err := e.nc.SubscribeSync(inbox)
+	if err != nil {
+		return fmt.Errorf("list connections: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // it fails when the connection is closed, and then it is gone
+	if err := e.nc.PublishRequest("$SYS.REQ.SERVER.PING.CONNZ", inbox, data); err != nil {
+		return fmt.Errorf("list connections: %w", err)
+	}
+	wait, answers := Timeout, 0
+	for {
+		next, cancel := context.WithTimeout(ctx, wait)
+		m, err := sub.NextMsgWithContext(next)
+		cancel()
+		switch {
+		case err == nil:
+		case answers > 0 && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			return nil
+		default:
+			return fmt.Errorf("list connections: %w", err)
+		}
+		r, err := decodeConnz(m)
+		if err != nil {
+			return err
+		}
+		if err := deal(r); err != nil {
+			return err
+		}
+		answers++
+		wait = settled
+	}
+}
+
+func decodeConnz(m *nats.Msg) (connzReply, error) {
+	var r connzReply
+	if err := json.Unmarshal(m.Data, &r); err != nil {
+		return r, fmt.Errorf("list connections: %w", err)
+	}
+	if len(r.Error) > 0 {
+		return r, fmt.Errorf("list the connections of server %s: %s", r.Server.ID, r.Error)
+	}
+	return r, nil
+}
