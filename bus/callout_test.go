@@ -290,7 +290,7 @@ func TestRevokedIsDisconnected(t *testing.T) {
 		if !out && (!nc.IsConnected() || len(lost[n]) > 0) {
 			t.Errorf("till-%d was disconnected", n)
 		}
-	}	// One after the other it takes 40 ms each.
+	} // One after the other it takes 40 ms each.
 	var closing sync.WaitGroup
 	for _, nc := range conns {
 		closing.Go(nc.Close)
