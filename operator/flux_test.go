@@ -55,8 +55,8 @@ func TestAnOperatorThatWasThereBeforeFluxEndsWhenItComes(t *testing.T) {
 	}, funcr.Options{})
 	go func() {
 		ended <- operator.Run(ctx, rest.CopyConfig(shared.config), log, operator.Options{
-			Bus:             bus.Options{URL: shared.nats, SeedFile: filepath.Join(shared.seeds, "operator")},
-			DeviceNamespace: systemNamespace, Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
+			Bus:       bus.Options{URL: shared.nats, SeedFile: filepath.Join(shared.seeds, "operator")},
+			Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
 			Metrics: prometheus.NewRegistry(), LookForFlux: 100 * time.Millisecond,
 			LeaderElection: leaderelection.Options{LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond},
 		})

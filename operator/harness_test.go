@@ -214,8 +214,8 @@ func (f *fleet) startOperator() func() {
 	f.registry = registry
 	go func() {
 		done <- operator.Run(ctx, rest.CopyConfig(f.config), logr.Discard(), operator.Options{
-			Bus:             bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
-			DeviceNamespace: systemNamespace, Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
+			Bus:       bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
+			Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
 			Metrics: registry,
 			LeaderElection: leaderelection.Options{
 				Enable: true, ReleaseOnCancel: true,
@@ -266,7 +266,7 @@ func (f *fleet) device(answer simulated.Answer) *sim {
 func (f *fleet) approve(id contracts.DeviceID) {
 	f.Helper()
 	d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: string(id), Labels: map[string]string{"run": "yes"}}}
-	d.Spec.Approved, d.Spec.PublicKey = true, f.publicKey(id)
+	d.Spec.Approved, d.Spec.PublicKey = new(true), f.publicKey(id)
 	must(f.T, f.client.Create(f.Context(), d))
 }
 

@@ -57,8 +57,6 @@ type Options struct {
 	// Bus to the devices.
 	Bus     bus.Options
 	Streams bus.StreamOptions
-	// DeviceNamespace is where a device is registered that no Device stands for.
-	DeviceNamespace string
 	// MetricsAddr, HealthAddr: where to listen; "0" for nowhere.
 	MetricsAddr, HealthAddr string
 	// EventsAddr is where Flux's notification-controller listens; empty for none.
@@ -204,7 +202,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	}
 	if err := (&device.Reconciler{
 		Client: mgr.GetClient(), Gate: inView, Roster: devices, View: view, Store: store, Recorder: recorder,
-		Clock: clock.RealClock{}, Namespace: o.DeviceNamespace,
+		Clock: clock.RealClock{},
 	}).SetupWithManager(mgr, options(8)); err != nil {
 		return err
 	}

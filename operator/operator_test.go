@@ -410,7 +410,7 @@ func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
 		away, back func(*v1alpha1.Device)
 	}{
 		{"other labels", func(d *v1alpha1.Device) { d.Labels = nil }, func(d *v1alpha1.Device) { d.Labels = map[string]string{"run": "yes"} }},
-		{"not approved", func(d *v1alpha1.Device) { d.Spec.Approved = false }, func(d *v1alpha1.Device) { d.Spec.Approved = true }},
+		{"not approved", func(d *v1alpha1.Device) { d.Spec.Approved = new(false) }, func(d *v1alpha1.Device) { d.Spec.Approved = new(true) }},
 	} {
 		edit := func(do func(*v1alpha1.Device)) {
 			d := &v1alpha1.Device{}
@@ -474,36 +474,6 @@ func TestACordonedDeviceKeepsWhatItHas(t *testing.T) {
 	f.complete("app", 2)
 }
 
-func TestADeviceThatNobodyKnowsIsRegisteredAndGivesWayToOneFromGit(t *testing.T) {
-	f := newFleet(t)
-	id := f.newID()
-	f.online(id, simulated.Running)
-	registered := &v1alpha1.Device{}
-	key := client.ObjectKey{Namespace: systemNamespace, Name: string(id)}
-	eventually(t, func() string {
-		if err := f.client.Get(t.Context(), key, registered); err != nil {
-			return err.Error()
-		}
-		if registered.Status.Info == nil || reason(registered.Status.Conditions, v1alpha1.ConditionReady) != "False NotApproved" {
-			return fmt.Sprintf("status %+v", registered.Status)
-		}
-		return ""
-	})
-	if registered.Spec.Approved || len(registered.Labels) > 0 || registered.Spec.PublicKey != f.publicKey(id) {
-		t.Errorf("registered as %+v with labels %v", registered.Spec, registered.Labels)
-	}
-	f.approve(id)
-	f.deploy("app", nil)
-	f.complete("app", 1)
-	eventually(t, func() string {
-		if err := f.client.Get(t.Context(), key, registered); !apierrors.IsNotFound(err) {
-			return fmt.Sprint("the registered one is still there: ", err)
-		}
-		return ""
-	})
-	f.complete("app", 1)
-}
-
 func TestASecondDeviceOfAnIDIsRefused(t *testing.T) {
 	f := newFleet(t)
 	device := f.device(simulated.Running)
@@ -513,7 +483,7 @@ func TestASecondDeviceOfAnIDIsRefused(t *testing.T) {
 	must(t, f.client.Create(t.Context(), elsewhere))
 	// Made in the same second, the namespace that comes first in the alphabet has it.
 	second := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: elsewhere.Name, Name: string(device.id), Labels: map[string]string{"run": "yes"}}}
-	second.Spec.Approved = true
+	second.Spec.Approved = new(true)
 	must(t, f.client.Create(t.Context(), second))
 	eventually(t, func() string {
 		must(t, f.client.Get(t.Context(), client.ObjectKeyFromObject(second), second))

@@ -170,7 +170,7 @@ func device(t *testing.T, ns, name string, spec v1alpha1.DeviceSpec, status v1al
 func readyDevice(t *testing.T, ns, name string) {
 	t.Helper()
 	at := ago(5 * time.Minute)
-	device(t, ns, name, v1alpha1.DeviceSpec{Approved: true}, v1alpha1.DeviceStatus{
+	device(t, ns, name, v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{
 		Conditions:        []metav1.Condition{condition("Ready", "True", v1alpha1.ReasonHeartbeat, "A heartbeat arrives each 30s", 5*time.Hour)},
 		Info:              &v1alpha1.DeviceInfo{OS: "Debian 12", Arch: "arm64", Kernel: "6.1.0", AgentVersion: "v0.1.0", Addresses: []string{"10.0.0.7"}},
 		LastHeartbeatTime: &at, Deployments: &v1alpha1.DeviceDeployments{Total: 2, Running: 2},
@@ -244,15 +244,15 @@ func TestScreens(t *testing.T) {
 	ill := namespace(t, "ill")
 	readyDevice(t, ill, "a-ready")
 	gone := ago(50 * time.Minute)
-	device(t, ill, "b-gone", v1alpha1.DeviceSpec{Approved: true}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
+	device(t, ill, "b-gone", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonHeartbeatMissed, "Three heartbeats in a row, one each 30s, did not arrive", 49*time.Minute)}})
-	device(t, ill, "c-new", v1alpha1.DeviceSpec{Approved: true}, v1alpha1.DeviceStatus{Conditions: []metav1.Condition{
+	device(t, ill, "c-new", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat", time.Hour)}})
 	device(t, ill, "d-unapproved", v1alpha1.DeviceSpec{}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonNotApproved, "Set spec.approved to let the device take part", time.Hour)}})
-	device(t, ill, "e-second", v1alpha1.DeviceSpec{Approved: true}, v1alpha1.DeviceStatus{Conditions: []metav1.Condition{
+	device(t, ill, "e-second", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonDuplicateID, "Device well/e-second is older and has this ID; delete one of them or give it another name", time.Hour)}})
-	device(t, ill, "f-cordoned", v1alpha1.DeviceSpec{Approved: true, Cordoned: true}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
+	device(t, ill, "f-cordoned", v1alpha1.DeviceSpec{Approved: new(true), Cordoned: true}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
 		condition("Ready", "True", v1alpha1.ReasonHeartbeat, "A heartbeat arrives each 30s", time.Hour)}})
 	deployment(t, ill, "broken", func(d *v1alpha1.Deployment) {
 		d.Status = completeStatus("broken", 6)

@@ -139,15 +139,15 @@ func lagging(t *testing.T) {
 	}
 	counts := &v1alpha1.DeviceDeployments{Total: 9, Running: 9}
 	for _, name := range []string{"till-1", "till-2", "till-3", "till-4"} {
-		device(t, "shops", name, v1alpha1.DeviceSpec{Approved: true, PublicKey: "U" + strings.Repeat("A", 55)}, v1alpha1.DeviceStatus{
+		device(t, "shops", name, v1alpha1.DeviceSpec{Approved: new(true), PublicKey: "U" + strings.Repeat("A", 55)}, v1alpha1.DeviceStatus{
 			Conditions: []metav1.Condition{joined, ready}, Info: info, LastHeartbeatTime: &at, Deployments: counts,
 		})
 	}
-	device(t, "shops", "till-5", v1alpha1.DeviceSpec{Approved: true}, v1alpha1.DeviceStatus{})
+	device(t, "shops", "till-5", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{})
 	bad := info.DeepCopy()
 	bad.Hostname, bad.OS, bad.Kernel, bad.AgentVersion, bad.Addresses = hostile, hostile, hostile, hostile, []string{hostile}
 	bad.Drivers = map[string]string{hostile: hostile}
-	device(t, "shops", "mast-6", v1alpha1.DeviceSpec{Approved: true, Cordoned: true}, v1alpha1.DeviceStatus{
+	device(t, "shops", "mast-6", v1alpha1.DeviceSpec{Approved: new(true), Cordoned: true}, v1alpha1.DeviceStatus{
 		Conditions: []metav1.Condition{joined, condition("Ready", "False", v1alpha1.ReasonPublicKeyMismatch, "The agent's public key is another", time.Hour)}, Info: bad, LastHeartbeatTime: &at,
 	})
 	for i := range 12 {

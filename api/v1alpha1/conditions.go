@@ -22,12 +22,16 @@ const (
 	ReasonHeartbeatMissed = "HeartbeatMissed"
 	// ReasonNeverSeen: the device has never sent a heartbeat.
 	ReasonNeverSeen = "NeverSeen"
-	// ReasonNotApproved: spec.approved is false, so the device gets nothing.
+	// ReasonNotApproved: nobody has set spec.approved, so the device waits.
 	ReasonNotApproved = "NotApproved"
+	// ReasonShutOut: spec.approved is false, so the device may not connect.
+	ReasonShutOut = "ShutOut"
 	// ReasonRegistered: the device has sent its information.
 	ReasonRegistered = "Registered"
 	// ReasonDuplicateID: an older Device in another namespace has the same name.
 	ReasonDuplicateID = "DuplicateID"
+	// ReasonDuplicateKey: an older Device has the same public key.
+	ReasonDuplicateKey = "DuplicateKey"
 	// ReasonInvalidInfo: what the device registered with can't be read.
 	ReasonInvalidInfo = "InvalidInfo"
 	// ReasonPublicKeyMismatch: the agent has another identity than spec.publicKey.

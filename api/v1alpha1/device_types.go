@@ -7,15 +7,18 @@ import (
 
 // DeviceSpec is what a person or Git says about a device.
 type DeviceSpec struct {
-	// approved lets the device take part in the fleet. A device that is not
-	// approved is listed, but is told nothing.
+	// approved lets the device take part in the fleet when it is true, and shuts it
+	// out when it is false: it is disconnected at once. While it is not set nobody
+	// has decided, and the device waits: it may connect, but is told nothing and
+	// can say nothing.
 	// +optional
-	Approved bool `json:"approved,omitempty"`
+	Approved *bool `json:"approved,omitempty"`
 
 	// publicKey is the device's identity, the public half of an NKey of type user
 	// (56 characters that begin with U). The agent makes the pair on the device
-	// and prints the public half with `fleet-agent status`. Empty until the
-	// device's first accepted join, then pinned.
+	// and prints the public half with `fleet-agent identity`. Empty until the
+	// device's first accepted join, then pinned: a device that was set up anew is
+	// refused until somebody takes the key out (`kubectl fleet device reset-key`).
 	// https://docs.nats.io/running-a-nats-service/configuration/securing_nats/auth_intro/nkey_auth
 	// +optional
 	// +kubebuilder:validation:Pattern=`^U[A-Z2-7]{55}$`

@@ -17,11 +17,6 @@ import (
 // cluster (its keys on the bus) is gone.
 const Finalizer = "fleet.nationtech.io/finalizer"
 
-// AnnotationRegistered marks a Device that the operator made for a device that
-// reported and that no Device stood for. While it is not approved, another Device
-// of its name and public key, from Git or a person, takes its place.
-const AnnotationRegistered = "fleet.nationtech.io/registered"
-
 // Kinds, as they are written in manifests.
 const (
 	DeviceKind     = "Device"

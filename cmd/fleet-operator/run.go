@@ -46,7 +46,6 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Bus.SeedFile, "nats-seed-file", "", "file with the operator's NKey seed, see fleet-operator keygen")
 	f.StringVar(&o.Bus.CAFile, "nats-ca-file", "", "file with the certificates that the NATS server's is checked against")
 	f.IntVar(&o.Streams.Replicas, "nats-replicas", 1, "replicas of each stream; 3 for a NATS cluster of three")
-	f.StringVar(&o.DeviceNamespace, "device-namespace", "fleet-system", "where a device is registered that no Device stands for")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "address of the metrics; 0 for none")
 	f.StringVar(&o.HealthAddr, "health-addr", ":9440", "address of the probes; 0 for none")
 	f.StringVar(&o.Live, "live-addr", "", "address of the live API (heartbeats and placements), such as :8443; empty for none")

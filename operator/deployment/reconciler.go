@@ -238,7 +238,7 @@ func (r *Reconciler) withdrawStrays(ctx context.Context, obj *v1alpha1.Deploymen
 		if selects, _ := r.Roster.Selects(key, id); selects {
 			continue
 		}
-		if d, ok := r.Roster.Device(key.Namespace, id); obj.Spec.Suspend && ok && d.Approved && !d.Deleting {
+		if d, ok := r.Roster.Device(key.Namespace, id); obj.Spec.Suspend && ok && d.IsApproved() {
 			continue
 		}
 		strays = append(strays, id)

@@ -126,12 +126,12 @@ func (s *Store) Writes() (puts, deletes uint64) { return s.puts.Load(), s.delete
 //
 // What a device is, and its sign of life, stay while its heartbeats arrive: an agent
 // that is connected says what it is every few minutes only, and for so long a Device
-// made anew would be one that nobody has seen.
-func (s *Store) Forget(ctx context.Context, device contracts.DeviceID) error {
+// made anew would be one that nobody has seen. With all, they go too.
+func (s *Store) Forget(ctx context.Context, device contracts.DeviceID, all bool) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	keys := map[contracts.Bucket][]string{}
-	if !s.View.Device(device).Online {
+	if all || !s.View.Device(device).Online {
 		keys[contracts.BucketDeviceInfo] = []string{contracts.DeviceInfoKey(device)}
 		keys[contracts.BucketDeviceHeartbeat] = []string{contracts.HeartbeatKey(device)}
 	}

@@ -1,16 +1,13 @@
-// Package device reconciles Devices: it registers those that report for the first
-// time, says how each is doing, and clears up after those that are deleted.
+// Package device reconciles Devices: it says how each is doing, and clears up after
+// those that are deleted or shut out.
 package device
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -41,13 +38,9 @@ const (
 	// undecided is when to look again whether a Deployment that was not reconciled
 	// yet selects a device; everything else that matters brings us back by itself.
 	undecided = 30 * time.Second
-	// settle is how long a device whose Device was deleted is not registered anew:
-	// who deletes one often makes another.
-	settle = time.Minute
 )
 
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;patch
-//+kubebuilder:rbac:groups=fleet.nationtech.io,namespace=fleet-system,resources=devices,verbs=create;delete
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices/status,verbs=patch
 
 // Reconciler reconciles Devices.
@@ -59,13 +52,9 @@ type Reconciler struct {
 	Store    *desired.Store
 	Recorder *record.Recorder
 	Clock    clock.PassiveClock
-	// Namespace is where a device is registered that no Device stands for.
-	Namespace string
 
 	pace   *pace.Pacer[types.NamespacedName]
 	writes ownwrite.Writes
-	// deleted has when the Device of a device was, by contracts.DeviceID.
-	deleted sync.Map
 }
 
 // SetupWithManager has the manager run the Reconciler.
@@ -75,18 +64,9 @@ func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, options controller.Optio
 		Named("device").
 		For(&v1alpha1.Device{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(coalesce.Source(r.Roster.ChangedDevices())).
-		WatchesRawSource(coalesce.SourceOf(r.View.ChangedDevices(), r.standFor)).
+		WatchesRawSource(coalesce.SourceOf(r.View.ChangedDevices(), r.Roster.Named)).
 		WithOptions(options).
 		Complete(r)
-}
-
-// standFor lists the Devices that stand for a device, or the one that is to be
-// made for it.
-func (r *Reconciler) standFor(id contracts.DeviceID) []types.NamespacedName {
-	if named := r.Roster.Named(id); len(named) > 0 {
-		return named
-	}
-	return []types.NamespacedName{{Namespace: r.Namespace, Name: string(id)}}
 }
 
 // Reconcile brings one Device a step further.
@@ -101,7 +81,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		}
 		r.pace.Forget(request.NamespacedName)
 		r.writes.Forget(request.NamespacedName)
-		return r.register(ctx, contracts.DeviceID(request.Name))
+		return ctrl.Result{}, nil
 	}
 	if behind, err := r.writes.Behind(obj); behind || err != nil {
 		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
@@ -110,15 +90,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if obj.DeletionTimestamp != nil {
 		return r.finalize(ctx, obj, written)
 	}
-	if r.replaced(obj) {
-		ctrl.LoggerFrom(ctx).Info("another Device stands for the device now, this one goes")
-		return ctrl.Result{}, client.IgnoreNotFound(r.Delete(ctx, obj, client.Preconditions{UID: &obj.UID, ResourceVersion: &obj.ResourceVersion}))
-	}
 	if controllerutil.AddFinalizer(obj, v1alpha1.Finalizer) {
 		if err := c.Patch(ctx, obj, exactly(written), fieldOwner); err != nil {
 			return ctrl.Result{}, err
 		}
 		written = obj.DeepCopy()
+	}
+	if obj.Spec.Approved == nil || !*obj.Spec.Approved {
+		if wait, err := r.forget(ctx, obj); wait > 0 || err != nil {
+			return ctrl.Result{RequeueAfter: wait}, err
+		}
 	}
 	result, err := r.withdraw(ctx, obj)
 	if err != nil {
@@ -182,50 +163,21 @@ func (r *Reconciler) withdraw(ctx context.Context, obj *v1alpha1.Device) (ctrl.R
 	return result, nil
 }
 
-// register makes a Device for a device that has reported and that none stands
-// for. It is not approved and has no labels: nothing selects it until a person or
-// Git says so.
-func (r *Reconciler) register(ctx context.Context, id contracts.DeviceID) (ctrl.Result, error) {
-	if at, ok := r.deleted.Load(id); ok {
-		if wait := settle - r.Clock.Since(at.(time.Time)); wait > 0 {
-			return ctrl.Result{RequeueAfter: wait}, nil
-		}
-		r.deleted.Delete(id)
+// forget removes what the bus holds of a device that is shut out, when it is told
+// nothing any longer.
+func (r *Reconciler) forget(ctx context.Context, obj *v1alpha1.Device) (time.Duration, error) {
+	id := contracts.DeviceID(obj.Name)
+	if owner, ok := r.Roster.Owner(id); !ok || owner.UID != obj.UID || len(r.View.ToldTo(id, obj.Namespace)) > 0 {
+		return 0, nil
 	}
-	seen := r.View.Device(id)
-	if seen.Info == nil || len(r.Roster.Named(id)) > 0 {
-		return ctrl.Result{}, nil
+	if seen := r.View.Device(id); seen.Info == nil && seen.LastHeartbeat.IsZero() && len(r.View.ReportedBy(id)) == 0 {
+		return 0, nil
 	}
-	obj := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{
-		Namespace: r.Namespace, Name: string(id), Annotations: map[string]string{v1alpha1.AnnotationRegistered: "true"},
-	}}
-	obj.Spec.PublicKey = seen.Info.PublicKey
-	err := r.Create(ctx, obj, fieldOwner)
-	switch {
-	case apierrors.IsAlreadyExists(err):
-		return ctrl.Result{}, nil
-	case apierrors.IsInvalid(err):
-		// Trying again does not change what the device says.
-		ctrl.LoggerFrom(ctx).Error(err, "what the device registers with is refused")
-		return ctrl.Result{}, nil
-	case err != nil:
-		return ctrl.Result{}, fmt.Errorf("register device %s/%s: %w", r.Namespace, id, err)
+	if err := r.Store.Forget(ctx, id, true); err != nil {
+		ctrl.LoggerFrom(ctx).Error(err, "the bus does not forget the device, trying again")
+		return busRetry, nil
 	}
-	r.Recorder.Normal(obj, nil, v1alpha1.ReasonRegistered, "The device has reported for the first time; set spec.approved to let it take part")
-	return ctrl.Result{}, nil
-}
-
-// replaced reports whether a Device was made by register, and a Device that
-// somebody made for the same key stands for the device now. Elsewhere than where
-// register makes them a Device is somebody's own, whatever its annotations say:
-// people copy those.
-func (r *Reconciler) replaced(obj *v1alpha1.Device) bool {
-	if obj.Namespace != r.Namespace {
-		return false
-	}
-	me, ok := r.Roster.Device(obj.Namespace, contracts.DeviceID(obj.Name))
-	owner, owned := r.Roster.Owner(contracts.DeviceID(obj.Name))
-	return ok && owned && me.Placeholder && me.UID == obj.UID && owner.Namespace != obj.Namespace && owner.PublicKey == me.PublicKey
+	return 0, nil
 }
 
 // exactly is a patch of what was read and nothing newer: the list of finalizers is
@@ -243,11 +195,10 @@ func (r *Reconciler) finalize(ctx context.Context, obj, written *v1alpha1.Device
 			// Each withdrawal changes the device's counts, which brings us back.
 			return ctrl.Result{}, nil
 		}
-		if err := r.Store.Forget(ctx, id); err != nil {
+		if err := r.Store.Forget(ctx, id, false); err != nil {
 			ctrl.LoggerFrom(ctx).Error(err, "the bus does not forget the device, trying again")
 			return ctrl.Result{RequeueAfter: busRetry}, nil
 		}
-		r.deleted.Store(id, r.Clock.Now())
 	}
 	if controllerutil.RemoveFinalizer(obj, v1alpha1.Finalizer) {
 		if err := r.Patch(ctx, obj, exactly(written), fieldOwner); err != nil {

@@ -28,6 +28,13 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Device) {
 		s.Info, s.Deployments, s.LastHeartbeatTime = nil, nil, nil
 		return
 	}
+	if owner, ok := r.Roster.KeyOwner(obj.Spec.PublicKey); ok && owner.UID != obj.UID {
+		// The other may be in a namespace that is not to be seen from here.
+		message := "An older Device has this spec.publicKey; every device needs one of its own"
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonDuplicateKey, "%s", message)
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonDuplicateKey, "%s", message)
+		return
+	}
 	seen := r.View.Device(id)
 	s.Info = info(seen.Info)
 	s.Deployments = &v1alpha1.DeviceDeployments{
@@ -67,8 +74,10 @@ func join(obj *v1alpha1.Device, seen fleetview.Device) {
 
 func ready(obj *v1alpha1.Device, seen fleetview.Device) {
 	switch {
-	case !obj.Spec.Approved:
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNotApproved, "Set spec.approved to let the device take part")
+	case obj.Spec.Approved == nil:
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNotApproved, "Nobody has approved the device yet: kubectl fleet approve %s -n %s", obj.Name, obj.Namespace)
+	case !*obj.Spec.Approved:
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonShutOut, "spec.approved is false: the device may not connect")
 	case seen.LastHeartbeat.IsZero():
 		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat")
 	case !seen.Online:
@@ -87,8 +96,8 @@ func mismatch(obj *v1alpha1.Device, seen fleetview.Device) bool {
 }
 
 func mismatched(obj *v1alpha1.Device, seen fleetview.Device) string {
-	return "The agent's public key is " + seen.Info.PublicKey + ", spec.publicKey is " + obj.Spec.PublicKey +
-		", so the device is told nothing new; if it was set up anew put the agent's key into spec.publicKey, otherwise another machine uses its ID: take that key out of the NATS configuration"
+	return "The agent last connected with the public key " + seen.Info.PublicKey + ", spec.publicKey is " + obj.Spec.PublicKey +
+		" now: the device is told nothing new until an agent with that key connects"
 }
 
 func info(i *contracts.DeviceInfo) *v1alpha1.DeviceInfo {
@@ -138,7 +147,7 @@ func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatu
 			continue
 		}
 		switch now.Reason {
-		case v1alpha1.ReasonDuplicateID:
+		case v1alpha1.ReasonDuplicateID, v1alpha1.ReasonDuplicateKey:
 			// Both conditions have this reason.
 			if t == v1alpha1.ConditionReady {
 				r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)

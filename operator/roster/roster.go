@@ -30,12 +30,14 @@ type Device struct {
 	Created   time.Time
 	Labels    map[string]string
 	PublicKey string
-	Approved  bool
-	Cordoned  bool
-	Deleting  bool
-	// Placeholder is one that the operator made and nobody has approved.
-	Placeholder bool
+	// Approved tells what somebody has decided; nil is nothing yet.
+	Approved *bool
+	Cordoned bool
+	Deleting bool
 }
+
+// IsApproved reports whether the device takes part in the fleet.
+func (d *Device) IsApproved() bool { return d.Approved != nil && *d.Approved && !d.Deleting }
 
 // Member is a Device that a Deployment selects.
 type Member struct {
@@ -52,15 +54,19 @@ type Roster struct {
 	// byID has the Devices of an ID, the one that has it first.
 	byID        map[contracts.DeviceID][]*Device
 	byNamespace map[string]map[contracts.DeviceID]*Device
+	// byKey has the Devices with a public key, the one that has it first.
+	byKey       map[string][]*Device
 	deployments map[string]map[string]*deployment
 	size        int
-	observe     func(contracts.DeviceID, *Device)
+	observers   []func(contracts.DeviceID, *Device)
 }
 
 // Observe has a function told of the Device that has an ID whenever that changes;
 // nil is nobody. A lock is held meanwhile: it must neither block nor call the
 // Roster. It has to be set before the first Device.
-func (r *Roster) Observe(observe func(contracts.DeviceID, *Device)) { r.observe = observe }
+func (r *Roster) Observe(observe func(contracts.DeviceID, *Device)) {
+	r.observers = append(r.observers, observe)
+}
 
 type deployment struct {
 	selector labels.Selector
@@ -78,6 +84,7 @@ func New() *Roster {
 		devicesChanged:     coalesce.New[types.NamespacedName](),
 		byID:               map[contracts.DeviceID][]*Device{},
 		byNamespace:        map[string]map[contracts.DeviceID]*Device{},
+		byKey:              map[string][]*Device{},
 		deployments:        map[string]map[string]*deployment{},
 	}
 }
@@ -96,8 +103,7 @@ func (r *Roster) Set(d *v1alpha1.Device) {
 	r.replace(contracts.DeviceID(d.Name), d.Namespace, &Device{
 		ID: contracts.DeviceID(d.Name), Namespace: d.Namespace, UID: d.UID, Created: d.CreationTimestamp.Time,
 		Labels: d.Labels, PublicKey: d.Spec.PublicKey, Approved: d.Spec.Approved, Cordoned: d.Spec.Cordoned,
-		Deleting:    d.DeletionTimestamp != nil,
-		Placeholder: !d.Spec.Approved && d.Annotations[v1alpha1.AnnotationRegistered] != "",
+		Deleting: d.DeletionTimestamp != nil,
 	})
 }
 
@@ -124,6 +130,7 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 	if r.byNamespace[namespace] == nil {
 		r.byNamespace[namespace] = map[contracts.DeviceID]*Device{}
 	}
+	r.keep(r.byNamespace[namespace][id], d)
 	if d != nil {
 		r.byNamespace[namespace][id] = d
 	} else {
@@ -137,8 +144,10 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 	}
 	r.place(namespace, id)
 	after := r.winner(id)
-	if r.observe != nil && before != after {
-		r.observe(id, after)
+	if before != after {
+		for _, observe := range r.observers {
+			observe(id, after)
+		}
 	}
 	if before == after || (before != nil && after != nil && before.Namespace == after.Namespace) {
 		if d != nil && len(same) > 1 && !known {
@@ -160,21 +169,37 @@ func older(a, b *Device) int {
 	return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.UID, b.UID))
 }
 
-// winner is the Device that has an ID: the oldest, but a placeholder gives way to
-// one that somebody made for the same key.
+// winner is the Device that has an ID: the oldest.
 func (r *Roster) winner(id contracts.DeviceID) *Device {
-	same := r.byID[id]
-	if len(same) == 0 {
-		return nil
+	if same := r.byID[id]; len(same) > 0 {
+		return same[0]
 	}
-	if first := same[0]; first.Placeholder {
-		for _, d := range same[1:] {
-			if !d.Placeholder && d.PublicKey == first.PublicKey {
-				return d
+	return nil
+}
+
+// keep keeps the public keys, and has the Devices looked at that share one which has
+// another owner now.
+func (r *Roster) keep(before, after *Device) {
+	for _, d := range []*Device{before, after} {
+		if d == nil || d.PublicKey == "" {
+			continue
+		}
+		same := slices.DeleteFunc(slices.Clone(r.byKey[d.PublicKey]), func(o *Device) bool { return o == before || o == after })
+		if d == after {
+			same = append(same, d)
+			slices.SortFunc(same, older)
+		}
+		if len(same) == 0 {
+			delete(r.byKey, d.PublicKey)
+			continue
+		}
+		r.byKey[d.PublicKey] = same
+		if len(same) > 1 || d != after {
+			for _, o := range same {
+				r.devicesChanged.Add(types.NamespacedName{Namespace: o.Namespace, Name: string(o.ID)})
 			}
 		}
 	}
-	return same[0]
 }
 
 // place puts the Device of a namespace into, or takes it out of, the members of
@@ -211,7 +236,7 @@ func sameForDeployments(a, b *Device) bool {
 // one whose ID belongs to another and one that is being deleted are selected by
 // nothing.
 func (r *Roster) selects(dep *deployment, d *Device) bool {
-	return d != nil && d.Approved && !d.Deleting && r.winner(d.ID) == d && dep.selector.Matches(labels.Set(d.Labels))
+	return d != nil && d.IsApproved() && r.winner(d.ID) == d && dep.selector.Matches(labels.Set(d.Labels))
 }
 
 // Select sets what a Deployment selects. An empty selector selects nothing.
@@ -314,6 +339,18 @@ func (r *Roster) Owner(id contracts.DeviceID) (Device, bool) {
 	defer r.mu.RUnlock()
 	if d := r.winner(id); d != nil {
 		return *d, true
+	}
+	return Device{}, false
+}
+
+// KeyOwner returns the Device that has a public key: the oldest that says so, since
+// public keys are no secret and anybody may write one into a Device of their own. It is
+// not necessarily the one that has its ID.
+func (r *Roster) KeyOwner(publicKey string) (Device, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if same := r.byKey[publicKey]; len(same) > 0 {
+		return *same[0], true
 	}
 	return Device{}, false
 }

@@ -87,7 +87,7 @@ func (p *page) identity() {
 		is("Namespace", p.Namespace),
 		status,
 		are("Labels", pairs(p.Labels, "=")),
-		is("Approved", yes(p.Spec.Approved)),
+		is("Approved", approval(p.Spec.Approved)),
 		is("Cordoned", yes(p.Spec.Cordoned)),
 		is("Public key", p.Spec.PublicKey),
 		is("Created", screen.Ago(p.now, p.CreationTimestamp.Time)),
@@ -101,6 +101,13 @@ func (p *page) present() *v1alpha1.Device {
 		devices.Update(now, p.heartbeat, nil)
 	}
 	return now
+}
+
+func approval(approved *bool) string {
+	if approved == nil {
+		return "not yet"
+	}
+	return yes(*approved)
 }
 
 func yes(b bool) string {

@@ -8,6 +8,7 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/screen"
@@ -26,7 +27,7 @@ const (
 	NotReady Health = "not-ready"
 	// NeverSeen: approved, and no heartbeat ever came.
 	NeverSeen Health = "never-seen"
-	// NotApproved: spec.approved is false, so it is told nothing.
+	// NotApproved: spec.approved is not true, so it is told nothing.
 	NotApproved Health = "not-approved"
 	// Duplicate: an older Device in another namespace has its ID.
 	Duplicate Health = "duplicate"
@@ -59,7 +60,7 @@ func Of(d *v1alpha1.Device) Health {
 	if c := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
 		reason = c.Reason
 	}
-	return HealthOf(d.Spec.Approved, apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil, reason)
+	return HealthOf(ptr.Deref(d.Spec.Approved, false), apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil, reason)
 }
 
 // Tone is how a health is shown.
@@ -116,7 +117,7 @@ func StatusWords(d *v1alpha1.Device) string {
 	switch {
 	case ready != nil && ready.Reason == v1alpha1.ReasonDuplicateID:
 		words = append(words, v1alpha1.ReasonDuplicateID)
-	case !d.Spec.Approved:
+	case !ptr.Deref(d.Spec.Approved, false):
 		words = append(words, v1alpha1.ReasonNotApproved)
 	case ready == nil:
 		words = append(words, v1alpha1.ReasonNeverSeen)

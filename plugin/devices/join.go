@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
@@ -173,7 +174,7 @@ func readyCondition(d *v1alpha1.Device, h *live.Heartbeat) *metav1.Condition {
 	every := time.Duration(h.Status.IntervalSeconds) * time.Second
 	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
 	switch {
-	case !d.Spec.Approved, reason == v1alpha1.ReasonDuplicateID, h.Status.Ready && reason == v1alpha1.ReasonPublicKeyMismatch:
+	case !ptr.Deref(d.Spec.Approved, false), reason == v1alpha1.ReasonDuplicateID, h.Status.Ready && reason == v1alpha1.ReasonPublicKeyMismatch:
 		return nil
 	case h.Status.LastHeartbeatTime == nil:
 		c.Reason, c.Message = v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat"

@@ -31,7 +31,7 @@ func TestHeartbeatDecidesWhatItIsAbout(t *testing.T) {
 		"heartbeats are those of whom it copies": {true, v1alpha1.ReasonDuplicateID, arrives, Duplicate, "DuplicateID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{Approved: c.approved}}
+			d := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{Approved: &c.approved}}
 			if c.written != "" {
 				status := metav1.ConditionFalse
 				if c.written == v1alpha1.ReasonHeartbeat {

@@ -209,7 +209,7 @@ func (s *suite) duplicateID() {
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "elsewhere"}}
 	s.must("make a namespace", s.Client.Create(ctx, namespace))
 	second := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: "elsewhere", Name: "shop-1"}}
-	second.Spec.Approved = true
+	second.Spec.Approved = new(true)
 	s.must("make a Device", s.Client.Create(ctx, second))
 	s.must("wait", env.Until(ctx, limit, "the second Device is refused", func(ctx context.Context) error {
 		if err := s.Client.Get(ctx, client.ObjectKeyFromObject(second), second); err != nil {

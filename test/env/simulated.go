@@ -51,7 +51,7 @@ func (f *Fleet) Simulate(count int) error {
 func (f *Fleet) StartSimulated(ctx context.Context, labels map[string]string, answer simulated.Answer) error {
 	for _, s := range f.Simulated {
 		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: s.ID, Labels: labels}}
-		d.Spec.Approved, d.Spec.PublicKey = true, s.PublicKey
+		d.Spec.Approved, d.Spec.PublicKey = new(true), s.PublicKey
 		if err := f.Client.Create(ctx, d); err != nil {
 			return err
 		}
