@@ -52,7 +52,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 
 	nc, err := bus.Connect(bus.Options{
 		URL: c.NATS.URL, SeedFile: c.NATS.SeedFile, CAFile: c.NATS.CAFile,
-		Name: "fleet-agent " + string(c.Device), InboxPrefix: bus.InboxPrefix(c.Device), Logger: log,
+		Name: "fleet-agent " + string(c.Device), Device: c.Device, Logger: log,
 	})
 	if err != nil {
 		return err

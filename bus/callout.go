@@ -11,8 +11,6 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nkeys"
-
-	"github.com/nationtech/fleet/contracts"
 )
 
 // calloutSubject is where a server asks whether somebody may connect
@@ -22,9 +20,9 @@ const calloutSubject = "$SYS.REQ.USER.AUTH"
 // calloutQueue is the queue group of the operators that answer.
 const calloutQueue = "fleet-operator"
 
-// Admit says which device a public key is of. An error is why nobody with the key may
-// connect.
-type Admit func(publicKey string) (contracts.DeviceID, error)
+// Admit says whether somebody may connect who has shown that the key is theirs, and for
+// how long; 0 is without end. An error is why not.
+type Admit func(Caller) (time.Duration, error)
 
 // ServeCallout answers the server's question who may connect until the context ends.
 // Each question is answered by one operator of those that serve.
@@ -70,7 +68,7 @@ func (c *callout) answer(request *jwt.AuthorizationRequestClaims) (string, error
 	response.Audience = request.Server.ID
 	user, err := c.user(request)
 	if err != nil {
-		c.log.Info("somebody may not connect", "name", request.ConnectOptions.Name, "host", request.ClientInformation.Host, "key", request.ConnectOptions.Nkey, "error", err)
+		c.log.Info("somebody may not connect", "host", request.ClientInformation.Host, "as", request.ConnectOptions.Token, "key", request.ConnectOptions.Nkey, "error", err)
 		response.Error = err.Error()
 	} else {
 		response.Jwt = user
@@ -83,14 +81,20 @@ func (c *callout) user(request *jwt.AuthorizationRequestClaims) (string, error) 
 	if err := verifyNonce(&request.ConnectOptions, request.ClientInformation.Nonce); err != nil {
 		return "", err
 	}
-	id, err := c.admit(request.ConnectOptions.Nkey)
+	caller, err := parseCaller(request.ConnectOptions.Token, request.ConnectOptions.Nkey)
+	if err != nil {
+		return "", err
+	}
+	lasts, err := c.admit(caller)
 	if err != nil {
 		return "", err
 	}
 	user := jwt.NewUserClaims(request.UserNkey)
-	// The name is what the server lists a connection under, see Expeller.
-	user.Name, user.Audience = request.ConnectOptions.Nkey, AccountDevices
-	p := DevicePermissions(id)
+	user.Name, user.Audience = caller.name(), AccountDevices
+	if lasts > 0 {
+		user.Expires = time.Now().Add(lasts).Unix()
+	}
+	p := caller.permissions()
 	user.Pub.Allow, user.Sub.Allow = p.Publish, p.Subscribe
 	// As allow_responses: true of the server's configuration.
 	user.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: 2 * time.Minute}

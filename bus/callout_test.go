@@ -26,9 +26,8 @@ type guarded struct {
 	expeller *Expeller
 
 	mu sync.Mutex
-	// admitted are the devices by their public keys.
-	admitted map[string]contracts.DeviceID
-	pairs    map[contracts.DeviceID]nkeys.KeyPair
+	// admitted are the public keys of the devices.
+	admitted map[contracts.DeviceID]string
 }
 
 func publicOf(t testing.TB, k nkeys.KeyPair) string {
@@ -62,7 +61,7 @@ func startGuarded(t testing.TB) *guarded {
 	must(t, os.WriteFile(s.config, config, 0o600))
 	s.up()
 	t.Cleanup(func() { s.down() })
-	g := &guarded{testServer: s, keys: keys, admitted: map[string]contracts.DeviceID{}, pairs: map[contracts.DeviceID]nkeys.KeyPair{}}
+	g := &guarded{testServer: s, keys: keys, admitted: map[contracts.DeviceID]string{}}
 	system := g.dial(Options{Key: keys.System, Name: "operator"})
 	must(t, awaitSoon(t, system))
 	g.expeller = NewExpeller(system)
@@ -89,13 +88,13 @@ func (g *guarded) dial(o Options) *nats.Conn {
 }
 
 // admit is what an operator decides.
-func (g *guarded) admit(key string) (contracts.DeviceID, error) {
+func (g *guarded) admit(c Caller) (time.Duration, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if id, ok := g.admitted[key]; ok {
-		return id, nil
+	if c.Joining || g.admitted[c.Device] == c.Key {
+		return 0, nil
 	}
-	return "", errors.New("no device has this key")
+	return 0, errors.New("the device has another key")
 }
 
 // answer has an operator answer until the returned function is called.
@@ -126,17 +125,16 @@ func (g *guarded) device(id contracts.DeviceID) Options {
 	must(g.t, err)
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.admitted[publicOf(g.t, pair)] = id
-	g.pairs[id] = pair
-	return Options{Key: pair, Name: string(id), InboxPrefix: InboxPrefix(id)}
+	g.admitted[id] = publicOf(g.t, pair)
+	return Options{Key: pair, Name: string(id), Device: id}
 }
 
-// revoke has a device be admitted no longer.
-func (g *guarded) revoke(id contracts.DeviceID) {
-	g.t.Helper()
+// revoke has a device be admitted no longer, and returns who it was.
+func (g *guarded) revoke(id contracts.DeviceID) Caller {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	delete(g.admitted, publicOf(g.t, g.pairs[id]))
+	defer delete(g.admitted, id)
+	return Caller{Device: id, Key: g.admitted[id]}
 }
 
 // refused checks that nobody gets in with the options, although an operator answers.
@@ -188,18 +186,65 @@ func TestTheOperatorSaysWhoMayConnect(t *testing.T) {
 
 	stranger, err := nkeys.CreateUser()
 	must(t, err)
-	t.Run("a key that no device has", func(t *testing.T) { g.refused(nats.Nkey(publicOf(t, stranger), stranger.Sign)) })
-	t.Run("a device's key without its secret", func(t *testing.T) {
-		g.refused(nats.Nkey(publicOf(t, options.Key), stranger.Sign))
-	})
-	t.Run("a signature of something else", func(t *testing.T) {
-		g.refused(nats.Nkey(publicOf(t, options.Key), func([]byte) ([]byte, error) { return options.Key.Sign([]byte("something else")) }))
-	})
-	t.Run("no key at all", func(t *testing.T) { g.refused() })
-	t.Run("a name and a password", func(t *testing.T) { g.refused(nats.UserInfo("till-1", "till-1")) })
-	t.Run("the operator's key without its secret", func(t *testing.T) {
-		g.refused(nats.Nkey(publicOf(t, g.keys.User), stranger.Sign))
-	})
+	as := func(token string, key nkeys.KeyPair, sign nats.SignatureHandler) []nats.Option {
+		return []nats.Option{nats.Nkey(publicOf(t, key), sign), nats.Token(token)}
+	}
+	till := options.Key
+	for name, options := range map[string][]nats.Option{
+		"a key that the device has not":                    as("device.till-1", stranger, stranger.Sign),
+		"a device that there is not":                       as("device.till-9", till, till.Sign),
+		"a device's key without its secret":                as("device.till-1", till, stranger.Sign),
+		"a signature of something else":                    as("device.till-1", till, func([]byte) ([]byte, error) { return till.Sign([]byte("something else")) }),
+		"joining with another's key":                       as("joining.till-1", till, stranger.Sign),
+		"a role that there is not":                         as("operator.till-1", till, till.Sign),
+		"all devices":                                      as("device.*", till, till.Sign),
+		"no device":                                        {nats.Nkey(publicOf(t, till), till.Sign)},
+		"no key at all":                                    nil,
+		"no key, and a token":                              {nats.Token("device.till-1")},
+		"a name and a password":                            {nats.UserInfo("till-1", "till-1")},
+		"the operator's key without its secret":            {nats.Nkey(publicOf(t, g.keys.User), stranger.Sign)},
+		"the operator's key without its secret, by a name": as("device.till-1", g.keys.User, stranger.Sign),
+	} {
+		t.Run(name, func(t *testing.T) { g.refused(options...) })
+	}
+}
+
+func TestWhoJoinsMayAskAndNothingElse(t *testing.T) {
+	g := startGuarded(t)
+	defer g.answer()()
+	operator := g.connect("")
+	_, err := operator.QueueSubscribe(contracts.JoinPrefix+".*", contracts.JoinPrefix, func(m *nats.Msg) { _ = m.Respond([]byte(m.Subject)) })
+	must(t, err)
+	must(t, operator.Flush())
+	pair, err := nkeys.CreateUser()
+	must(t, err)
+	key := publicOf(t, pair)
+	nc := g.dial(Options{Key: pair, Device: "till-1", Joining: true})
+	must(t, awaitSoon(t, nc))
+	m, err := nc.Request(contracts.JoinSubject(key), nil, 5*time.Second)
+	must(t, err)
+	if want := contracts.JoinSubject(key); string(m.Data) != want {
+		t.Errorf("the operator was asked by %s, want %s", m.Data, want)
+	}
+	denied := make(chan error, 64)
+	nc.SetErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { denied <- err })
+	other := publicOf(t, g.keys.User)
+	publish := append(DevicePermissions("till-1").Publish, contracts.JoinSubject(other), contracts.JoinSubject("x"))
+	subscribe := append(DevicePermissions("till-1").Subscribe, contracts.JoinPrefix+".*", contracts.JoinSubject(key), "_INBOX_"+other+".>", ">")
+	for _, subject := range publish {
+		must(t, nc.Publish(strings.ReplaceAll(subject, "*", "x"), nil))
+	}
+	for _, subject := range subscribe {
+		_, err := nc.SubscribeSync(subject)
+		must(t, err)
+	}
+	for range len(publish) + len(subscribe) {
+		select {
+		case <-denied:
+		case <-time.After(5 * time.Second):
+			t.Fatal("something is not denied")
+		}
+	}
 }
 
 func TestWithoutAnOperatorConnectionsStay(t *testing.T) {
@@ -246,10 +291,9 @@ func TestRevokedIsDisconnected(t *testing.T) {
 	for n := range revoked {
 		id := contracts.DeviceID(fmt.Sprintf("till-%d", n))
 		begun := time.Now()
-		g.revoke(id)
-		key := publicOf(t, g.pairs[id])
+		gone := g.revoke(id)
 		expelling.Go(func() {
-			if err := g.expeller.Expel(ctx, key); err != nil {
+			if err := g.expeller.Expel(ctx, gone); err != nil {
 				t.Error(err)
 			}
 		})
@@ -270,8 +314,8 @@ func TestRevokedIsDisconnected(t *testing.T) {
 	for n := revoked; n < revoked+10; n++ {
 		g.revoke(contracts.DeviceID(fmt.Sprintf("till-%d", n)))
 	}
-	must(t, g.expeller.Sweep(ctx, func(key string) bool {
-		_, err := g.admit(key)
+	must(t, g.expeller.Sweep(ctx, func(c Caller) bool {
+		_, err := g.admit(c)
 		return err == nil
 	}))
 	for n := revoked; n < revoked+10; n++ {

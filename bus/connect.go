@@ -12,6 +12,8 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nkeys"
+
+	"github.com/nationtech/fleet/contracts"
 )
 
 // Timeout bounds one request to JetStream, which otherwise hangs while it has no
@@ -36,9 +38,10 @@ type Options struct {
 	CAFile string
 	// Name of the connection, as the server lists it.
 	Name string
-	// InboxPrefix of the subjects of replies; empty for the usual. A device may
-	// only use its own, see InboxPrefix.
-	InboxPrefix string
+	// Device is the device that connects; empty for the operator. Joining is as that of
+	// a Caller.
+	Device  contracts.DeviceID
+	Joining bool
 	// InProcess connects to a server in this process instead of URL.
 	InProcess nats.InProcessConnProvider
 	Logger    *slog.Logger
@@ -80,28 +83,37 @@ func Connect(o Options) (*nats.Conn, error) {
 			log.Warn("NATS", "error", err)
 		}),
 	}
-	if o.InboxPrefix != "" {
-		options = append(options, nats.CustomInboxPrefix(o.InboxPrefix))
-	}
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(o.InProcess))
 	}
-	if o.SeedFile != "" {
+	var public string
+	switch {
+	case o.Key != nil:
+		var err error
+		if public, err = o.Key.PublicKey(); err != nil {
+			return nil, fmt.Errorf("the key to connect with: %w", err)
+		}
+		options = append(options, nats.Nkey(public, o.Key.Sign))
+	case o.SeedFile != "":
+		// It reads the seed anew for each connection, so that none stays in memory.
 		key, err := nats.NkeyOptionFromSeed(o.SeedFile)
 		if err != nil {
 			return nil, fmt.Errorf("read the NKey seed %s: %w", o.SeedFile, err)
 		}
-		options = append(options, key)
-	}
-	if o.Key != nil {
-		public, err := o.Key.PublicKey()
-		if err != nil {
-			return nil, fmt.Errorf("the key to connect with: %w", err)
-		}
-		options = append(options, nats.Nkey(public, o.Key.Sign))
+		options = append(options, key, func(n *nats.Options) error {
+			public = n.Nkey
+			return nil
+		})
 	}
 	if o.CAFile != "" {
 		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}), nats.RootCAs(o.CAFile))
+	}
+	if o.Device != "" {
+		options = append(options, func(n *nats.Options) error {
+			caller := Caller{Device: o.Device, Key: public, Joining: o.Joining}
+			n.Token, n.InboxPrefix = caller.token(), caller.inboxPrefix()
+			return nil
+		})
 	}
 	nc, err := nats.Connect(o.URL, options...)
 	if err != nil {

@@ -49,21 +49,24 @@ type Expeller struct{ nc *nats.Conn }
 // NewExpeller makes an Expeller.
 func NewExpeller(nc *nats.Conn) *Expeller { return &Expeller{nc: nc} }
 
-// Expel disconnects every connection of the devices with these public keys.
-func (e *Expeller) Expel(ctx context.Context, keys ...string) error {
-	if len(keys) == 1 {
-		return e.each(ctx, keys[0], func(string) bool { return true })
+// Expel disconnects every connection of the callers.
+func (e *Expeller) Expel(ctx context.Context, callers ...Caller) error {
+	if len(callers) == 1 {
+		return e.each(ctx, callers[0].name(), func(string) bool { return true })
 	}
-	out := make(map[string]bool, len(keys))
-	for _, k := range keys {
-		out[k] = true
+	out := make(map[string]bool, len(callers))
+	for _, c := range callers {
+		out[c.name()] = true
 	}
-	return e.each(ctx, "", func(key string) bool { return out[key] })
+	return e.each(ctx, "", func(name string) bool { return out[name] })
 }
 
-// Sweep disconnects every device whose public key is not to be connected any longer.
-func (e *Expeller) Sweep(ctx context.Context, may func(publicKey string) bool) error {
-	return e.each(ctx, "", func(key string) bool { return !may(key) })
+// Sweep disconnects every device that is not to be connected any longer.
+func (e *Expeller) Sweep(ctx context.Context, may func(Caller) bool) error {
+	return e.each(ctx, "", func(name string) bool {
+		c, err := parseName(name)
+		return err != nil || !may(c)
+	})
 }
 
 // each goes through the connections of devices, of one or of all, on every server.

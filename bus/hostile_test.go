@@ -180,7 +180,7 @@ func TestDeviceCanNeitherAnswerForAnotherNorReachItsSessions(t *testing.T) {
 		"_R_.abc": stdoutFrame, "_INBOX.x": stdoutFrame, "_INBOX_a.x": stdoutFrame,
 	}
 	for subject, data := range forbidden {
-		must(t, b.PublishRequest(subject, InboxPrefix("b")+".r", data))
+		must(t, b.PublishRequest(subject, Caller{Device: "b"}.inboxPrefix()+".r", data))
 	}
 	// What it may send, with the server's answer going where it may not.
 	state, err := contracts.Encode(contracts.DeploymentState{Deployment: "web", Revision: "web-1", Digest: "0123456789abcdef", Phase: contracts.PhaseRunning})

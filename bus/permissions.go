@@ -36,9 +36,6 @@ type Permissions struct {
 	Publish, Subscribe []string
 }
 
-// InboxPrefix is where replies to a device go.
-func InboxPrefix(d contracts.DeviceID) string { return "_INBOX_" + string(d) }
-
 // DevicePermissions are those of one device: its own keys, and nothing that lets
 // it see or change another's.
 func DevicePermissions(d contracts.DeviceID) Permissions {
@@ -52,7 +49,7 @@ func DevicePermissions(d contracts.DeviceID) Permissions {
 		},
 		Subscribe: []string{
 			contracts.DesiredStateSubject(d, "*"),
-			InboxPrefix(d) + ".>",
+			Caller{Device: d}.inboxPrefix() + ".>",
 			contracts.CommandSubject(d, "*"),
 		},
 	}
@@ -68,7 +65,7 @@ func OperatorPermissions() Permissions {
 			contracts.BucketDeviceInfo.Subject("info.*"),
 			contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"),
 		},
-		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", sessions, calloutSubject + " " + calloutQueue},
+		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".* " + contracts.JoinPrefix, sessions, calloutSubject + " " + calloutQueue},
 	}
 }
 
@@ -169,7 +166,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 
 	for _, subject := range []string{
 		contracts.BucketDeviceState.Subject("state.*.*"), contracts.BucketDeviceInfo.Subject("info.*"),
-		contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"), contracts.SnapshotPrefix + ".*",
+		contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"), contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".*",
 	} {
 		operators.Exports = append(operators.Exports, map[string]any{"service": subject})
 		devices.Imports = append(devices.Imports, map[string]any{"service": from(AccountOperators, subject)})

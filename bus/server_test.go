@@ -86,7 +86,7 @@ func (s *testServer) connect(user contracts.DeviceID) *nats.Conn {
 	s.t.Helper()
 	o := Options{URL: fmt.Sprintf("nats://127.0.0.1:%d", s.port), SeedFile: s.seeds[string(user)], Name: string(user), Logger: slog.New(slog.DiscardHandler)}
 	if user != "" {
-		o.InboxPrefix = InboxPrefix(user)
+		o.Device = user
 	}
 	nc, err := Connect(o)
 	must(s.t, err)

@@ -25,6 +25,8 @@ const (
 	DesiredStatePrefix = "fleet.ds"
 	// SnapshotPrefix is what a device asks for its snapshot: fleet.snap.<device>.
 	SnapshotPrefix = "fleet.snap"
+	// JoinPrefix is where a device that has not joined asks: fleet.join.<public key>.
+	JoinPrefix = "fleet.join"
 	// CommandPrefix is what a device is commanded by:
 	// device-commands.<device>.<verb>.
 	CommandPrefix = "device-commands"
@@ -92,6 +94,9 @@ func DesiredStateSubject(d DeviceID, n DeploymentName) string {
 
 // SnapshotSubject is where a device asks for its snapshot.
 func SnapshotSubject(d DeviceID) string { return SnapshotPrefix + "." + string(d) }
+
+// JoinSubject is where a device with a public key asks to join, and how it stands.
+func JoinSubject(publicKey string) string { return JoinPrefix + "." + publicKey }
 
 // CommandSubject is where a device listens for a verb.
 func CommandSubject(d DeviceID, verb Verb) string {

@@ -171,7 +171,7 @@ func (w *world) connect(t *testing.T, user string) *nats.Conn {
 	t.Helper()
 	o := bus.Options{URL: w.nats, SeedFile: filepath.Join(w.seeds, user), Name: user, Logger: slog.New(slog.DiscardHandler)}
 	if user != "operator" {
-		o.InboxPrefix = bus.InboxPrefix(contracts.DeviceID(user))
+		o.Device = contracts.DeviceID(user)
 	}
 	nc, err := bus.Connect(o)
 	must(t, err)

@@ -30,8 +30,6 @@ const (
 	ReasonRegistered = "Registered"
 	// ReasonDuplicateID: an older Device in another namespace has the same name.
 	ReasonDuplicateID = "DuplicateID"
-	// ReasonDuplicateKey: an older Device has the same public key.
-	ReasonDuplicateKey = "DuplicateKey"
 	// ReasonInvalidInfo: what the device registered with can't be read.
 	ReasonInvalidInfo = "InvalidInfo"
 	// ReasonPublicKeyMismatch: the agent has another identity than spec.publicKey.

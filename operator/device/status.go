@@ -28,13 +28,6 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Device) {
 		s.Info, s.Deployments, s.LastHeartbeatTime = nil, nil, nil
 		return
 	}
-	if owner, ok := r.Roster.KeyOwner(obj.Spec.PublicKey); ok && owner.UID != obj.UID {
-		// The other may be in a namespace that is not to be seen from here.
-		message := "An older Device has this spec.publicKey; every device needs one of its own"
-		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonDuplicateKey, "%s", message)
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonDuplicateKey, "%s", message)
-		return
-	}
 	seen := r.View.Device(id)
 	s.Info = info(seen.Info)
 	s.Deployments = &v1alpha1.DeviceDeployments{
@@ -147,7 +140,7 @@ func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatu
 			continue
 		}
 		switch now.Reason {
-		case v1alpha1.ReasonDuplicateID, v1alpha1.ReasonDuplicateKey:
+		case v1alpha1.ReasonDuplicateID:
 			// Both conditions have this reason.
 			if t == v1alpha1.ConditionReady {
 				r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)

@@ -54,8 +54,6 @@ type Roster struct {
 	// byID has the Devices of an ID, the one that has it first.
 	byID        map[contracts.DeviceID][]*Device
 	byNamespace map[string]map[contracts.DeviceID]*Device
-	// byKey has the Devices with a public key, the one that has it first.
-	byKey       map[string][]*Device
 	deployments map[string]map[string]*deployment
 	size        int
 	observers   []func(contracts.DeviceID, *Device)
@@ -84,7 +82,6 @@ func New() *Roster {
 		devicesChanged:     coalesce.New[types.NamespacedName](),
 		byID:               map[contracts.DeviceID][]*Device{},
 		byNamespace:        map[string]map[contracts.DeviceID]*Device{},
-		byKey:              map[string][]*Device{},
 		deployments:        map[string]map[string]*deployment{},
 	}
 }
@@ -130,7 +127,6 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 	if r.byNamespace[namespace] == nil {
 		r.byNamespace[namespace] = map[contracts.DeviceID]*Device{}
 	}
-	r.keep(r.byNamespace[namespace][id], d)
 	if d != nil {
 		r.byNamespace[namespace][id] = d
 	} else {
@@ -175,31 +171,6 @@ func (r *Roster) winner(id contracts.DeviceID) *Device {
 		return same[0]
 	}
 	return nil
-}
-
-// keep keeps the public keys, and has the Devices looked at that share one which has
-// another owner now.
-func (r *Roster) keep(before, after *Device) {
-	for _, d := range []*Device{before, after} {
-		if d == nil || d.PublicKey == "" {
-			continue
-		}
-		same := slices.DeleteFunc(slices.Clone(r.byKey[d.PublicKey]), func(o *Device) bool { return o == before || o == after })
-		if d == after {
-			same = append(same, d)
-			slices.SortFunc(same, older)
-		}
-		if len(same) == 0 {
-			delete(r.byKey, d.PublicKey)
-			continue
-		}
-		r.byKey[d.PublicKey] = same
-		if len(same) > 1 || d != after {
-			for _, o := range same {
-				r.devicesChanged.Add(types.NamespacedName{Namespace: o.Namespace, Name: string(o.ID)})
-			}
-		}
-	}
 }
 
 // place puts the Device of a namespace into, or takes it out of, the members of
@@ -339,18 +310,6 @@ func (r *Roster) Owner(id contracts.DeviceID) (Device, bool) {
 	defer r.mu.RUnlock()
 	if d := r.winner(id); d != nil {
 		return *d, true
-	}
-	return Device{}, false
-}
-
-// KeyOwner returns the Device that has a public key: the oldest that says so, since
-// public keys are no secret and anybody may write one into a Device of their own. It is
-// not necessarily the one that has its ID.
-func (r *Roster) KeyOwner(publicKey string) (Device, bool) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	if same := r.byKey[publicKey]; len(same) > 0 {
-		return *same[0], true
 	}
 	return Device{}, false
 }

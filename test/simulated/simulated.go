@@ -62,7 +62,7 @@ type Device struct {
 // second until Stop.
 func Start(ctx context.Context, o Options) (*Device, error) {
 	nc, err := bus.Connect(bus.Options{
-		URL: o.URL, SeedFile: o.SeedFile, Name: string(o.ID), InboxPrefix: bus.InboxPrefix(o.ID), Logger: slog.New(slog.DiscardHandler),
+		URL: o.URL, SeedFile: o.SeedFile, Name: string(o.ID), Device: o.ID, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
