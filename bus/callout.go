@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"sync"
 	"time"
 
 	"github.com/nats-io/jwt/v2"
@@ -24,13 +26,49 @@ const calloutQueue = "fleet-operator"
 // how long; 0 is without end. An error is why not.
 type Admit func(Caller) (time.Duration, error)
 
+// AuthTimeout is how long the server waits for an answer; whoever connects has failed
+// then, and tries again.
+const AuthTimeout = 5 * time.Second
+
+// stale is when a question is no longer answered: the server might not take it, and
+// whoever is in time would wait behind it. Without this, a fleet that connects at once
+// never would.
+const stale = AuthTimeout - time.Second
+
 // ServeCallout answers the server's question who may connect until the context ends.
 // Each question is answered by one operator of those that serve.
 func ServeCallout(ctx context.Context, nc *nats.Conn, issuer nkeys.KeyPair, admit Admit, log *slog.Logger) error {
 	c := &callout{issuer: issuer, admit: admit, log: log}
-	sub, err := nc.QueueSubscribe(calloutSubject, calloutQueue, c.handle)
+	type question struct {
+		*nats.Msg
+		came time.Time
+	}
+	questions := make(chan question, 1<<16)
+	sub, err := nc.QueueSubscribe(calloutSubject, calloutQueue, func(m *nats.Msg) {
+		select {
+		case questions <- question{m, time.Now()}:
+		default:
+			// Nobody would be in time at the end of such a queue.
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("listen to who wants to connect: %w", err)
+	}
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	for range runtime.GOMAXPROCS(0) {
+		answering.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case q := <-questions:
+					if time.Since(q.came) < stale {
+						c.handle(q.Msg)
+					}
+				}
+			}
+		})
 	}
 	<-ctx.Done()
 	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {

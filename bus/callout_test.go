@@ -53,9 +53,7 @@ func startGuarded(t testing.TB) *guarded {
 	seed, _ := newSeed(t)
 	keys, err := ReadKeys(seed)
 	must(t, err)
-	config, err := ServerConfig(ServerAuth{
-		OperatorKeys: []string{publicOf(t, keys.User)}, SystemKeys: []string{publicOf(t, keys.System)}, Issuer: publicOf(t, keys.Issuer),
-	})
+	config, err := keys.ServerConfig()
 	must(t, err)
 	s := &testServer{t: t, store: t.TempDir(), port: -1, seeds: map[string]string{"": seed}, config: filepath.Join(t.TempDir(), "nats.conf")}
 	must(t, os.WriteFile(s.config, config, 0o600))

@@ -20,9 +20,14 @@ import (
 // leader.
 const Timeout = 5 * time.Second
 
+// How long to wait before connecting again, at first and at most. A fleet that comes back
+// at once takes the operator and the server longer to let in than one that takes turns.
 const (
 	firstDelay = 100 * time.Millisecond
 	maxDelay   = 2 * time.Second
+
+	firstDeviceDelay = 250 * time.Millisecond
+	maxDeviceDelay   = 10 * time.Second
 )
 
 // Options of a connection.
@@ -55,17 +60,22 @@ func Connect(o Options) (*nats.Conn, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	first, longest := firstDelay, maxDelay
+	if o.Device != "" {
+		first, longest = firstDeviceDelay, maxDeviceDelay
+	}
 	options := []nats.Option{
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return Backoff(attempts-1, firstDelay, maxDelay) }),
+		nats.CustomReconnectDelay(func(attempts int) time.Duration { return Backoff(attempts-1, first, longest) }),
 		// A key that is not known yet may be later.
 		nats.IgnoreAuthErrorAbort(),
 		// What is older than the connection is sent anew by who knows whether it
 		// still holds.
 		nats.ReconnectBufSize(-1),
-		nats.Timeout(Timeout),
+		// Longer than the server waits for the operator's answer.
+		nats.Timeout(AuthTimeout + time.Second),
 		nats.PingInterval(20 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted()) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted()) }),

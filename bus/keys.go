@@ -72,6 +72,19 @@ func KeysOf(seed []byte) (*Keys, error) {
 	return k, nil
 }
 
+// ServerConfig is what the server of an operator with these keys has to know: who the
+// operator is, and that it says which devices may connect.
+func (k *Keys) ServerConfig() ([]byte, error) {
+	var public [3]string
+	for n, pair := range []nkeys.KeyPair{k.User, k.System, k.Issuer} {
+		var err error
+		if public[n], err = pair.PublicKey(); err != nil {
+			return nil, fmt.Errorf("the operator's keys: %w", err)
+		}
+	}
+	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2]})
+}
+
 func keyPair(prefix nkeys.PrefixByte, secret []byte) (nkeys.KeyPair, error) {
 	seed, err := nkeys.EncodeSeed(prefix, secret)
 	if err != nil {

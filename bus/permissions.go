@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/nats-io/nkeys"
 
@@ -99,6 +100,8 @@ type (
 	}
 	authorization struct {
 		Callout authCallout `json:"auth_callout"`
+		// Timeout in seconds.
+		Timeout int `json:"timeout"`
 	}
 	authCallout struct {
 		Issuer          string   `json:"issuer"`
@@ -202,7 +205,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 			system.Users = append(system.Users, u)
 		}
 		config.Accounts[AccountSystem], config.SystemAccount = system, AccountSystem
-		config.Authorization = &authorization{authCallout{
+		config.Authorization = &authorization{Timeout: int(AuthTimeout / time.Second), Callout: authCallout{
 			Issuer: a.Issuer, Account: AccountOperators, AuthUsers: slices.Concat(a.OperatorKeys, a.SystemKeys), AllowedAccounts: []string{AccountDevices},
 		}}
 	}

@@ -33,7 +33,7 @@ func (e *TooLargeError) Error() string {
 
 // Encode writes a value with its version. It refuses what Decode would refuse, so
 // that nonsense is seen by who made it.
-func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest | CommandRequest | CommandReply](v T) ([]byte, error) {
+func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest | CommandRequest | CommandReply | JoinRequest | JoinClaim | JoinReply | JoinStatement](v T) ([]byte, error) {
 	var limit int
 	var invalid error
 	switch v := any(&v).(type) {
@@ -53,6 +53,14 @@ func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | S
 		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
 	case *CommandRequest:
 		v.V, limit, invalid = Version, MaxCommandSize, v.validate()
+	case *JoinRequest:
+		v.V, limit, invalid = Version, MaxJoinRequestSize, v.validate()
+	case *JoinClaim:
+		v.V, limit, invalid = Version, MaxJoinRequestSize, v.validate()
+	case *JoinReply:
+		v.V, limit = Version, MaxJoinReplySize
+	case *JoinStatement:
+		v.V, limit, invalid = Version, MaxJoinReplySize, v.validate()
 	case *CommandReply:
 		v.V, limit, v.Error = Version, MaxCommandSize, v.Error.shortened()
 		invalid = v.validate()

@@ -114,36 +114,39 @@ func run(m *testing.M) int {
 
 func deviceID(n int) contracts.DeviceID { return contracts.DeviceID(fmt.Sprintf("d%03d", n)) }
 
-// startNATS starts a server that knows an operator and every device of the pool.
+// startNATS starts a server that asks the operator who may connect, and makes the keys
+// of every device of the pool.
 func (w *world) startNATS(store string) error {
-	key := func(name string) (string, error) {
+	key := func(name string) error {
 		pair, err := nkeys.CreateUser()
 		if err != nil {
-			return "", err
+			return err
 		}
 		seed, err := pair.Seed()
 		if err != nil {
-			return "", err
+			return err
 		}
 		public, err := pair.PublicKey()
 		if err != nil {
-			return "", err
+			return err
 		}
-		return public, errors.Join(
+		return errors.Join(
 			os.WriteFile(filepath.Join(w.seeds, name), seed, 0o600),
 			os.WriteFile(filepath.Join(w.seeds, name+".pub"), []byte(public), 0o600))
 	}
-	operatorKey, err := key("operator")
-	if err != nil {
+	if err := key("operator"); err != nil {
 		return err
 	}
-	auth := bus.ServerAuth{OperatorKeys: []string{operatorKey}, Devices: map[contracts.DeviceID]string{}}
 	for n := range pool {
-		if auth.Devices[deviceID(n)], err = key(string(deviceID(n))); err != nil {
+		if err := key(string(deviceID(n))); err != nil {
 			return err
 		}
 	}
-	text, err := bus.ServerConfig(auth)
+	keys, err := bus.ReadKeys(filepath.Join(w.seeds, "operator"))
+	if err != nil {
+		return err
+	}
+	text, err := keys.ServerConfig()
 	if err != nil {
 		return err
 	}

@@ -40,11 +40,14 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/admission"
 	"github.com/nationtech/fleet/operator/deployment"
 	"github.com/nationtech/fleet/operator/desired"
 	"github.com/nationtech/fleet/operator/device"
 	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/gate"
+	"github.com/nationtech/fleet/operator/join"
 	"github.com/nationtech/fleet/operator/liveapi"
 	"github.com/nationtech/fleet/operator/record"
 	"github.com/nationtech/fleet/operator/roster"
@@ -55,8 +58,10 @@ const name = "fleet-operator"
 // Options of an operator.
 type Options struct {
 	// Bus to the devices.
-	Bus     bus.Options
-	Streams bus.StreamOptions
+	Bus bus.Options
+	// PublicURL is where devices find the NATS server; empty for where the operator does.
+	PublicURL string
+	Streams   bus.StreamOptions
 	// MetricsAddr, HealthAddr: where to listen; "0" for nowhere.
 	MetricsAddr, HealthAddr string
 	// EventsAddr is where Flux's notification-controller listens; empty for none.
@@ -64,7 +69,7 @@ type Options struct {
 	LeaderElection leaderelection.Options
 	// LookForFlux is how often to look whether Flux has come; 0 is once a minute.
 	LookForFlux time.Duration
-	// Namespace that the operator runs in and has its Lease in; empty for the pod's.
+	// Namespace that the operator runs in and has its Lease in.
 	Namespace string
 	// Live is the address of the live API; empty for none. LiveCertFile and LiveKeyFile
 	// are its certificate, empty for one that is made for this run. Kubeconfig is what
@@ -114,13 +119,27 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		return fmt.Errorf("set up the manager: %w", err)
 	}
 	probes.SetupChecks(mgr, log)
+	if o.PublicURL == "" {
+		o.PublicURL = o.Bus.URL
+	}
 
 	o.Bus.Name, o.Bus.Logger = name, slog.New(logr.ToSlogHandler(log.WithName("bus")))
+	keys, err := bus.ReadKeys(o.Bus.SeedFile)
+	if err != nil {
+		return err
+	}
 	nc, err := bus.Connect(o.Bus)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
+	system := o.Bus
+	system.Name, system.Key = name+" system", keys.System
+	systemConn, err := bus.Connect(system)
+	if err != nil {
+		return err
+	}
+	defer systemConn.Close()
 	js, err := bus.JetStream(nc)
 	if err != nil {
 		return err
@@ -133,7 +152,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	inView := gate.New()
 	devices := roster.New()
 	live := liveapi.NewStore(time.Now())
-	devices.Observe(live.Device)
+	devices.Observe(func(id contracts.DeviceID, _, d *roster.Device) { live.Device(id, d) })
 	view := fleetview.New(fleetview.Options{
 		Clock:       clock.RealClock{},
 		Observer:    live,
@@ -157,6 +176,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		recorder,
 		&follower{js: js, view: view, gate: read, streams: o.Streams, log: o.Bus.Logger},
 		&opener{read: read, synced: synced, open: inView},
+		admission.New(devices, admission.Options{Synced: synced, Conn: nc, System: systemConn, Issuer: keys.Issuer, Log: o.Bus.Logger}),
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err
@@ -205,6 +225,21 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		Clock: clock.RealClock{},
 	}).SetupWithManager(mgr, options(8)); err != nil {
 		return err
+	}
+	signer, err := keys.Signer.PublicKey()
+	if err != nil {
+		return fmt.Errorf("the operator's keys: %w", err)
+	}
+	for _, r := range []manager.Runnable{
+		&join.Service{
+			Client: mgr.GetClient(), Gate: inView, Roster: devices, Recorder: recorder, Clock: clock.RealClock{},
+			Conn: nc, Keys: keys, CAFile: o.Bus.CAFile, Log: o.Bus.Logger,
+		},
+		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer, Server: o.PublicURL, CAFile: o.Bus.CAFile},
+	} {
+		if err := mgr.Add(r); err != nil {
+			return err
+		}
 	}
 	if err := newMetrics(o.Metrics, view, store); err != nil {
 		return err

@@ -26,6 +26,8 @@ const (
 	ReasonNotApproved = "NotApproved"
 	// ReasonShutOut: spec.approved is false, so the device may not connect.
 	ReasonShutOut = "ShutOut"
+	// ReasonJoined: a device has joined with a token. It is an event's.
+	ReasonJoined = "Joined"
 	// ReasonRegistered: the device has sent its information.
 	ReasonRegistered = "Registered"
 	// ReasonDuplicateID: an older Device in another namespace has the same name.

@@ -28,6 +28,12 @@ func runCommand() *cobra.Command {
 			if o.Bus.URL == "" {
 				return errors.New("--nats-url is missing: where is the NATS server?")
 			}
+			if o.Bus.SeedFile == "" {
+				return errors.New("--nats-seed-file is missing: make one with fleet-operator keygen")
+			}
+			if o.Namespace = os.Getenv(controller.EnvRuntimeNamespace); o.Namespace == "" {
+				return errors.New(controller.EnvRuntimeNamespace + " is not set: in which namespace does the operator run?")
+			}
 			l := logger.NewLogger(log)
 			logger.SetLogger(l)
 			config, err := ctrl.GetConfig()
@@ -36,13 +42,13 @@ func runCommand() *cobra.Command {
 			}
 			config.QPS, config.Burst, config.UserAgent = api.QPS, api.Burst, "fleet-operator/"+version.Version
 			o.Kubeconfig = os.Getenv("KUBECONFIG")
-			o.Namespace = os.Getenv(controller.EnvRuntimeNamespace)
 			l.Info("starting", "version", version.Version)
 			return operator.Run(ctrl.SetupSignalHandler(), config, l, o)
 		},
 	}
 	f := c.Flags()
 	f.StringVar(&o.Bus.URL, "nats-url", "", "URL of the NATS server, or several with commas between")
+	f.StringVar(&o.PublicURL, "nats-public-url", "", "URL of the NATS server as devices find it; empty for --nats-url")
 	f.StringVar(&o.Bus.SeedFile, "nats-seed-file", "", "file with the operator's NKey seed, see fleet-operator keygen")
 	f.StringVar(&o.Bus.CAFile, "nats-ca-file", "", "file with the certificates that the NATS server's is checked against")
 	f.IntVar(&o.Streams.Replicas, "nats-replicas", 1, "replicas of each stream; 3 for a NATS cluster of three")

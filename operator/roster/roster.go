@@ -56,13 +56,13 @@ type Roster struct {
 	byNamespace map[string]map[contracts.DeviceID]*Device
 	deployments map[string]map[string]*deployment
 	size        int
-	observers   []func(contracts.DeviceID, *Device)
+	observers   []func(id contracts.DeviceID, before, after *Device)
 }
 
 // Observe has a function told of the Device that has an ID whenever that changes;
 // nil is nobody. A lock is held meanwhile: it must neither block nor call the
 // Roster. It has to be set before the first Device.
-func (r *Roster) Observe(observe func(contracts.DeviceID, *Device)) {
+func (r *Roster) Observe(observe func(id contracts.DeviceID, before, after *Device)) {
 	r.observers = append(r.observers, observe)
 }
 
@@ -97,11 +97,16 @@ func (r *Roster) ChangedDevices() *coalesce.Set[types.NamespacedName] { return r
 
 // Set takes in a Device as it is in the cluster.
 func (r *Roster) Set(d *v1alpha1.Device) {
-	r.replace(contracts.DeviceID(d.Name), d.Namespace, &Device{
+	r.replace(contracts.DeviceID(d.Name), d.Namespace, Of(d))
+}
+
+// Of is what the roster keeps of a Device.
+func Of(d *v1alpha1.Device) *Device {
+	return &Device{
 		ID: contracts.DeviceID(d.Name), Namespace: d.Namespace, UID: d.UID, Created: d.CreationTimestamp.Time,
 		Labels: d.Labels, PublicKey: d.Spec.PublicKey, Approved: d.Spec.Approved, Cordoned: d.Spec.Cordoned,
 		Deleting: d.DeletionTimestamp != nil,
-	})
+	}
 }
 
 // Remove takes out a Device that is gone.
@@ -142,7 +147,7 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 	after := r.winner(id)
 	if before != after {
 		for _, observe := range r.observers {
-			observe(id, after)
+			observe(id, before, after)
 		}
 	}
 	if before == after || (before != nil && after != nil && before.Namespace == after.Namespace) {

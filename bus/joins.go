@@ -1,0 +1,75 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleet/contracts"
+)
+
+const (
+	// joining is how many devices are answered at the same time, most of which wait for
+	// the API server.
+	joining = 64
+	// joinTimeout is how long a device waits for an answer.
+	joinTimeout = 15 * time.Second
+)
+
+// JoinHandler answers the device with a public key, which has shown that it is its own.
+type JoinHandler func(ctx context.Context, publicKey string, request []byte) ([]byte, error)
+
+// ServeJoins answers devices that ask to join until the context ends.
+func ServeJoins(ctx context.Context, nc *nats.Conn, handle JoinHandler, log *slog.Logger) error {
+	requests := make(chan *nats.Msg, queued)
+	sub, err := nc.ChanQueueSubscribe(contracts.JoinPrefix+".*", contracts.JoinPrefix, requests)
+	if err != nil {
+		return fmt.Errorf("listen to who wants to join: %w", err)
+	}
+	answer := func(m *nats.Msg) error {
+		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+		defer cancel()
+		reply, err := handle(ctx, strings.TrimPrefix(m.Subject, contracts.JoinPrefix+"."), m.Data)
+		if err != nil {
+			return err
+		}
+		return m.Respond(reply)
+	}
+	var answering sync.WaitGroup
+	for range joining {
+		answering.Go(func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case m := <-requests:
+					if err := answer(m); err != nil {
+						log.Warn("a device that wants to join gets no answer", "subject", m.Subject, "error", err)
+					}
+				}
+			}
+		})
+	}
+	answering.Wait()
+	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		return fmt.Errorf("listen no longer to who wants to join: %w", err)
+	}
+	return nil
+}
+
+// AskToJoin asks the operator, over a connection that is joining.
+func AskToJoin(ctx context.Context, nc *nats.Conn, publicKey string, request []byte) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	m, err := nc.RequestWithContext(ctx, contracts.JoinSubject(publicKey), request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the operator: %w", err)
+	}
+	return m.Data, nil
+}
