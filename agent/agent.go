@@ -3,6 +3,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/nationtech/fleet/agent/reconcile"
 	"github.com/nationtech/fleet/agent/report"
 	"github.com/nationtech/fleet/agent/store"
+	"github.com/nationtech/fleet/agent/trust"
 	"github.com/nationtech/fleet/agent/worker"
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
@@ -37,6 +39,9 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 			log.Error("close the state directory", "error", err)
 		}
 	}()
+	if c.Trust.Operator == "" {
+		return trust.ErrNotJoined
+	}
 	publicKey, err := identity.Ensure(c.NATS.SeedFile)
 	if err != nil {
 		return err
@@ -50,10 +55,14 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	}
 	log.Info("starting", "version", version.Version, "device", c.Device, "publicKey", publicKey)
 
-	nc, err := bus.Connect(bus.Options{
-		URL: c.NATS.URL, SeedFile: c.NATS.SeedFile, CAFile: c.NATS.CAFile,
-		Name: "fleet-agent " + string(c.Device), Device: c.Device, Logger: log,
-	})
+	shutOut := &refusal{config: c, log: log, happened: make(chan struct{}, 1)}
+	options := c.Trust.Options()
+	options.URL, options.SeedFile, options.Device, options.Logger = c.NATS.URL, c.NATS.SeedFile, c.Device, log
+	options.Name, options.OnRefused = "fleet-agent "+string(c.Device), shutOut.tell
+	if c.NATS.CAFile != "" {
+		options.CAFile, options.CA = c.NATS.CAFile, ""
+	}
+	nc, err := bus.Connect(options)
 	if err != nil {
 		return err
 	}
@@ -81,7 +90,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	})
 	p := &presence{
 		config: c, nc: nc, publisher: publisher, driver: driver, disk: disk, log: log, publicKey: publicKey,
-		started: time.Now(), connected: sender.All,
+		started: time.Now(), connected: sender.All, refusal: shutOut,
 	}
 	handler := &commands.Handler{Allow: c.Commands, Driver: driver, Restart: f.restart, Started: p.started}
 	var parts sync.WaitGroup
@@ -91,6 +100,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	parts.Go(func() { driver.Watch(ctx, f.event) })
 	parts.Go(func() { p.heartbeats(ctx) })
 	parts.Go(func() { p.inform(ctx) })
+	parts.Go(func() { shutOut.resolve(ctx, nc) })
 	parts.Go(func() {
 		if err := bus.ServeCommands(ctx, nc, c.Device, handler, bus.CommandOptions{Logger: log}); err != nil {
 			log.Error("commands are not served", "error", err)
@@ -316,6 +326,7 @@ type presence struct {
 	started   time.Time
 	// connected is called each time the connection stands anew.
 	connected func()
+	refusal   *refusal
 }
 
 // heartbeats sends a sign of life when the connection stands and at every
@@ -404,7 +415,7 @@ func (p *presence) remember(connected bool) {
 		Connected: connected, Since: time.Now(),
 	}
 	if err := p.nc.LastError(); err != nil && !connected {
-		a.Error = err.Error()
+		a.Error = cmp.Or(p.refusal.why(), err.Error())
 	}
 	if err := p.disk.PutAgent(a); err != nil {
 		p.log.Error("keep the agent's state for the status command", "error", err)

@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -41,6 +42,12 @@ type Options struct {
 	// CAFile holds the certificates that the server's is checked against; empty for
 	// the system's.
 	CAFile string
+	// CA are these certificates as PEM, instead of a file.
+	CA string
+	// Unverified takes any certificate: the server has to show in another way who it is.
+	Unverified bool
+	// OnRefused is called each time that the server does not let this side in.
+	OnRefused func()
 	// Name of the connection, as the server lists it.
 	Name string
 	// Device is the device that connects; empty for the operator. Joining is as that of
@@ -125,11 +132,41 @@ func Connect(o Options) (*nats.Conn, error) {
 			return nil
 		})
 	}
+	if o.CA != "" {
+		pool := x509.NewCertPool()
+		if !pool.AppendCertsFromPEM([]byte(o.CA)) {
+			return nil, errors.New("the certificates that the server's is checked against are no PEM")
+		}
+		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}))
+	}
+	if o.Unverified {
+		options = append(options, func(n *nats.Options) error {
+			// Used if the server wants TLS.
+			n.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
+			return nil
+		})
+	}
 	nc, err := nats.Connect(o.URL, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", o.URL, err)
 	}
+	if o.OnRefused != nil {
+		go tellRefused(nc, o.OnRefused)
+	}
 	return nc, nil
+}
+
+// tellRefused tells each time that the server does not let this side in, of which no
+// handler of the client's is told in every case.
+func tellRefused(nc *nats.Conn, tell func()) {
+	changed := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer nc.RemoveStatusListener(changed)
+	for !nc.IsClosed() {
+		if errors.Is(nc.LastError(), nats.ErrAuthorization) {
+			tell()
+		}
+		<-changed
+	}
 }
 
 // complain says why there is no connection, once for each reason in a row.

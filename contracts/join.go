@@ -1,6 +1,7 @@
 package contracts
 
 import (
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
@@ -263,8 +264,12 @@ func isBase32(s string) bool {
 	return err == nil
 }
 
-// EncodeJoinSecret writes 16 random bytes as a token has them.
-func EncodeJoinSecret(random [16]byte) string { return base32Text.EncodeToString(random[:]) }
+// NewJoinSecret makes a token's secret.
+func NewJoinSecret() string {
+	var random [16]byte
+	_, _ = rand.Read(random[:]) // it never fails
+	return base32Text.EncodeToString(random[:])
+}
 
 // Fingerprint is that of an operator's public key, short enough to be read out loud: 128
 // bits of its SHA-256.

@@ -57,7 +57,7 @@ func TestADeviceWithAnotherKeySaysSoUntilTheKeysAgree(t *testing.T) {
 			reason(d.Status.Conditions, v1alpha1.ConditionReady) == "False PublicKeyMismatch"
 	})
 	message := meta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionJoined).Message
-	for _, want := range []string{other, f.publicKey(device.id), "put the agent's key into spec.publicKey"} {
+	for _, want := range []string{other, f.publicKey(device.id), "until an agent with that key connects"} {
 		if !strings.Contains(message, want) {
 			t.Errorf("the message %q lacks %q", message, want)
 		}

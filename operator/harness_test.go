@@ -193,11 +193,15 @@ type fleet struct {
 	registry *prometheus.Registry
 }
 
+func namespace(prefix string) *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: prefix}}
+}
+
 // newFleet starts an operator that runs until the test ends.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
 	f := &fleet{T: t, world: shared}
-	n := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "fleet-"}}
+	n := namespace("fleet-")
 	must(t, f.client.Create(t.Context(), n))
 	f.namespace = n.Name
 	js, err := bus.JetStream(f.connect(t, "operator"))
@@ -263,7 +267,14 @@ func (f *fleet) device(answer simulated.Answer) *sim {
 	f.Helper()
 	id := f.newID()
 	f.approve(id)
-	return f.online(id, answer)
+	d := f.online(id, answer)
+	eventually(f.T, func() string {
+		if !d.Connected() {
+			return string(id) + " is not let in"
+		}
+		return ""
+	})
+	return d
 }
 
 func (f *fleet) approve(id contracts.DeviceID) {

@@ -422,7 +422,7 @@ func TestADeviceThatLeavesTheSelectorIsToldNoLonger(t *testing.T) {
 		edit(change.away)
 		f.complete("app", 1)
 		eventually(t, func() string {
-			if got := leaves.revision("app"); got != "" {
+			if got, ok := f.keys()[string(leaves.id)+".app"]; ok {
 				return change.name + ": the device is still told " + got
 			}
 			return ""

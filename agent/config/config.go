@@ -4,14 +4,17 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/nationtech/fleet/agent/trust"
 	"github.com/nationtech/fleet/contracts"
 )
 
@@ -23,7 +26,8 @@ const PathVariable = "FLEET_AGENT_CONFIG"
 
 // Config is every setting of the agent.
 type Config struct {
-	// Device is this device's ID. Default: the host name up to its first dot.
+	// Device is this device's ID. Default: what it joined as, or the host name up to its
+	// first dot.
 	Device contracts.DeviceID
 	NATS   NATS
 	// StateDir holds all that the agent keeps on disk.
@@ -37,6 +41,8 @@ type Config struct {
 	// Commands are those that the device carries out; the others it refuses.
 	Commands Commands
 	Log      Log
+	// Trust is not a setting: it is what the device trusts since it joined; empty before.
+	Trust trust.Trust
 }
 
 // Commands tells of each command whether it is allowed.
@@ -46,7 +52,7 @@ type Commands struct {
 
 // NATS is how the agent reaches the fleet.
 type NATS struct {
-	// URL of the server, or several separated by commas.
+	// URL of the server, or several separated by commas. Default: the one that it joined.
 	URL string
 	// CAFile holds the certificates that sign the server's; empty for the system's.
 	CAFile string
@@ -80,11 +86,21 @@ func Path() string {
 // Load reads the file. All that is wrong with it is in the error, a line each.
 func Load(path string) (Config, error) {
 	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && path == DefaultPath {
+		// A device that has joined needs none.
+		err = nil
+	}
 	if err != nil {
 		return Config{}, fmt.Errorf("read configuration: %w; %s names another file", err, PathVariable)
 	}
-	c, err := Parse(data)
+	c, err := settings(data)
 	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	if c.Trust, err = trust.Load(c.StateDir); err != nil && !errors.Is(err, trust.ErrNotJoined) {
+		return Config{}, err
+	}
+	if err := c.complete(); err != nil {
 		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
 	}
 	return c, nil
@@ -92,6 +108,14 @@ func Load(path string) (Config, error) {
 
 // Parse reads settings from YAML and fills in defaults.
 func Parse(data []byte) (Config, error) {
+	c, err := settings(data)
+	if err != nil {
+		return Config{}, err
+	}
+	return c, c.complete()
+}
+
+func settings(data []byte) (Config, error) {
 	c := Config{
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
 		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"},
@@ -103,10 +127,15 @@ func Parse(data []byte) (Config, error) {
 	if err := errors.Join(decode(data, c.fields())...); err != nil {
 		return Config{}, err
 	}
-	return c, c.complete()
+	return c, nil
 }
 
 func (c *Config) complete() error {
+	if joined := c.Trust.Device; c.Device == "" {
+		c.Device = joined
+	} else if joined != "" && joined != c.Device {
+		return fmt.Errorf("field device is %s, and this device has joined as %s: leave the field out, or join again as %s", c.Device, joined, c.Device)
+	}
 	if c.Device == "" {
 		name, err := os.Hostname()
 		if err != nil {
@@ -116,9 +145,7 @@ func (c *Config) complete() error {
 			return err
 		}
 	}
-	if c.NATS.URL == "" {
-		return errors.New("field nats.url is missing: set it to the fleet's server, such as nats://fleet.example.com:4222")
-	}
+	c.NATS.URL = cmp.Or(c.NATS.URL, c.Trust.Server)
 	if c.NATS.SeedFile == "" {
 		c.NATS.SeedFile = filepath.Join(c.StateDir, "identity.nk")
 	}
@@ -163,4 +190,12 @@ func (c *Config) fields() fields {
 			"format": text(func(s string) error { c.Log.Format = s; return oneOf(s, "text", "json") }),
 		},
 	}
+}
+
+// CheckServer checks the URL of a server, or several with commas between.
+func CheckServer(urls string) error {
+	if urls == "" {
+		return errors.New("where is the fleet's server? It is a URL such as tls://fleet.example.com:4222")
+	}
+	return natsURL(urls)
 }

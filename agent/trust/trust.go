@@ -13,6 +13,8 @@ import (
 	"github.com/nats-io/nkeys"
 
 	"github.com/nationtech/fleet/agent/store"
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
 )
 
 // file is in the state directory.
@@ -22,9 +24,22 @@ const file = "trust.json"
 type Trust struct {
 	// Operator is the public NKey that signs what the device is told.
 	Operator string `json:"operator"`
+	// Curve is the public curve key of the operator.
+	Curve string `json:"curve,omitempty"`
+	// Server is the URL of the fleet's server, Device the ID that the device joined as.
+	Server string             `json:"server,omitempty"`
+	Device contracts.DeviceID `json:"device,omitempty"`
 	// CA are the certificates, as PEM, that the server's is signed with; empty for the
 	// system's.
 	CA string `json:"ca,omitempty"`
+}
+
+// Path is the file that it is kept in.
+func Path(stateDir string) string { return filepath.Join(stateDir, file) }
+
+// Options are those of a connection to the fleet's server, and to no other.
+func (t Trust) Options() bus.Options {
+	return bus.Options{CA: t.CA}
 }
 
 // ErrNotJoined tells that the device has not joined a fleet.
@@ -32,7 +47,7 @@ var ErrNotJoined = errors.New("this device has not joined a fleet; run fleet-age
 
 // Load reads what the device trusts. It fails with ErrNotJoined where that is nothing.
 func Load(stateDir string) (Trust, error) {
-	path := filepath.Join(stateDir, file)
+	path := Path(stateDir)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Trust{}, ErrNotJoined
@@ -56,5 +71,5 @@ func Save(stateDir string, t Trust) error {
 	if err != nil {
 		return err
 	}
-	return store.WriteFile(filepath.Join(stateDir, file), append(data, '\n'), 0o600)
+	return store.WriteFile(Path(stateDir), append(data, '\n'), 0o600)
 }

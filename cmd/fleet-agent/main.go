@@ -33,12 +33,16 @@ The configuration is read from the file that ` + config.PathVariable + ` names, 
 		SilenceUsage: true, SilenceErrors: true,
 		Args: cobra.NoArgs,
 	}
-	root.AddCommand(runCommand(), statusCommand(), identityCommand(), validateCommand(), &cobra.Command{
+	root.AddCommand(joinCommand(), runCommand(), statusCommand(), identityCommand(), validateCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), version.Version) },
 	})
 	if err := root.Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "fleet-agent:", err)
+		var exit exitError
+		if errors.As(err, &exit) {
+			os.Exit(exit.code)
+		}
 		os.Exit(1)
 	}
 }

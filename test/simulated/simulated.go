@@ -87,6 +87,9 @@ func Start(ctx context.Context, o Options) (*Device, error) {
 	return d, nil
 }
 
+// Connected reports whether the device is.
+func (d *Device) Connected() bool { return d.nc.IsConnected() }
+
 // Stop takes the device offline.
 func (d *Device) Stop() {
 	d.cancel()
