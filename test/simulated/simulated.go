@@ -110,6 +110,8 @@ func (d *Device) inform(ctx context.Context) {
 }
 
 func (d *Device) beat(ctx context.Context) {
+	up := d.nc.StatusChanged(nats.CONNECTED)
+	defer d.nc.RemoveStatusListener(up)
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
 	for n := uint64(1); ; n++ {
@@ -118,6 +120,7 @@ func (d *Device) beat(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-up:
 		case <-tick.C:
 		}
 	}
