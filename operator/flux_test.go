@@ -3,6 +3,7 @@ package operator_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -39,36 +40,16 @@ func kustomizations() *apiextensionsv1.CustomResourceDefinition {
 	}
 }
 
-func TestAnOperatorThatWasThereBeforeFluxEndsWhenItComes(t *testing.T) {
+// installFlux makes the kind until the test ends: the other tests' operators shall not
+// wait for objects of a kind that goes.
+func installFlux(t *testing.T) {
+	t.Helper()
 	scheme := runtime.NewScheme()
 	must(t, apiextensionsv1.AddToScheme(scheme))
 	c, err := client.New(shared.config, client.Options{Scheme: scheme})
 	must(t, err)
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	// What it logs tells that it has looked.
-	ended, looked := make(chan error, 1), make(chan struct{}, 1)
-	log := funcr.New(func(_, line string) {
-		if strings.Contains(line, "no Kustomizations of Flux") {
-			looked <- struct{}{}
-		}
-	}, funcr.Options{})
-	go func() {
-		ended <- operator.Run(ctx, rest.CopyConfig(shared.config), log, operator.Options{
-			Bus:       bus.Options{URL: shared.nats, SeedFile: filepath.Join(shared.seeds, "operator")},
-			Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
-			Metrics: prometheus.NewRegistry(), LookForFlux: 100 * time.Millisecond,
-			LeaderElection: leaderelection.Options{LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond},
-		})
-	}()
-	select {
-	case err := <-ended:
-		t.Fatalf("it has ended before Flux came: %v", err)
-	case <-looked:
-	}
 	crd := kustomizations()
 	must(t, c.Create(t.Context(), crd))
-	// The other tests' operators shall not wait for objects of a kind that goes.
 	t.Cleanup(func() {
 		ctx := context.Background()
 		if err := c.Delete(ctx, crd); err != nil {
@@ -81,6 +62,41 @@ func TestAnOperatorThatWasThereBeforeFluxEndsWhenItComes(t *testing.T) {
 			return ""
 		})
 	})
+	eventually(t, func() string {
+		must(t, c.Get(t.Context(), client.ObjectKeyFromObject(crd), crd))
+		for _, condition := range crd.Status.Conditions {
+			if condition.Type == apiextensionsv1.Established && condition.Status == apiextensionsv1.ConditionTrue {
+				return ""
+			}
+		}
+		return fmt.Sprintf("the kind is not established: %+v", crd.Status.Conditions)
+	})
+}
+
+func TestAnOperatorThatWasThereBeforeFluxEndsWhenItComes(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	// What it logs tells that it has looked.
+	ended, looked := make(chan error, 1), make(chan struct{}, 1)
+	log := funcr.New(func(_, line string) {
+		if strings.Contains(line, "no Kustomizations of Flux") {
+			looked <- struct{}{}
+		}
+	}, funcr.Options{})
+	go func() {
+		ended <- operator.Run(ctx, rest.CopyConfig(shared.operatorConfig), log, operator.Options{
+			Bus:       bus.Options{URL: shared.nats, SeedFile: filepath.Join(shared.seeds, "operator")},
+			Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
+			Metrics: prometheus.NewRegistry(), LookForFlux: 100 * time.Millisecond,
+			LeaderElection: leaderelection.Options{LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond},
+		})
+	}()
+	select {
+	case err := <-ended:
+		t.Fatalf("it has ended before Flux came: %v", err)
+	case <-looked:
+	}
+	installFlux(t)
 	select {
 	case err := <-ended:
 		if !errors.Is(err, operator.ErrFluxHasCome) {

@@ -50,8 +50,13 @@ const pool = 200
 
 // world is a real API server and a real NATS server, which the tests share.
 type world struct {
-	config *rest.Config
-	client client.WithWatch
+	// config is of one who may do everything, operatorConfig and kubeconfig of the
+	// operator, who may do what the manifests give it.
+	config, operatorConfig *rest.Config
+	kubeconfig             string
+	client                 client.WithWatch
+	// audit is where the API server writes what the operator asks for.
+	audit  string
 	nats   string
 	seeds  string
 	server *server.Server
@@ -75,7 +80,18 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	dir, err := os.MkdirTemp("", "fleet-operator-test-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	shared = &world{seeds: dir, audit: filepath.Join(dir, "audit.log")}
 	api := &envtest.Environment{CRDs: crds}
+	if err := configure(api.ControlPlane.GetAPIServer().Configure(), dir, shared.audit); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
 	// Also after a start that failed halfway.
 	defer func() {
 		if err := api.Stop(); err != nil {
@@ -94,22 +110,13 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	dir, err := os.MkdirTemp("", "fleet-operator-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	shared = &world{config: config, client: c, seeds: dir}
-	if err := errors.Join(
-		shared.startNATS(filepath.Join(dir, "jetstream")),
-		c.Create(context.Background(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: systemNamespace}}),
-	); err != nil {
+	shared.config, shared.client = config, c
+	if err := errors.Join(shared.startNATS(filepath.Join(dir, "jetstream")), shared.grant(context.Background())); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	defer shared.server.Shutdown()
-	return m.Run()
+	return max(m.Run(), shared.refused())
 }
 
 func deviceID(n int) contracts.DeviceID { return contracts.DeviceID(fmt.Sprintf("d%03d", n)) }
@@ -189,6 +196,8 @@ type fleet struct {
 	namespace string
 	js        jetstream.JetStream
 	stop      func()
+	// live is where the operator serves the live API; empty for nowhere.
+	live string
 	// registry has the metrics of the operator that was started last.
 	registry *prometheus.Registry
 }
@@ -200,7 +209,13 @@ func namespace(prefix string) *corev1.Namespace {
 // newFleet starts an operator that runs until the test ends.
 func newFleet(t *testing.T) *fleet {
 	t.Helper()
-	f := &fleet{T: t, world: shared}
+	return newFleetAt(t, "")
+}
+
+// newFleetAt starts one that serves the live API.
+func newFleetAt(t *testing.T, live string) *fleet {
+	t.Helper()
+	f := &fleet{T: t, world: shared, live: live}
 	n := namespace("fleet-")
 	must(t, f.client.Create(t.Context(), n))
 	f.namespace = n.Name
@@ -220,10 +235,10 @@ func (f *fleet) startOperator() func() {
 	registry := prometheus.NewRegistry()
 	f.registry = registry
 	go func() {
-		done <- operator.Run(ctx, rest.CopyConfig(f.config), logr.Discard(), operator.Options{
+		done <- operator.Run(ctx, rest.CopyConfig(f.operatorConfig), logr.Discard(), operator.Options{
 			Bus:       bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
 			Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
-			Metrics: registry,
+			Metrics: registry, Live: f.live, Kubeconfig: f.kubeconfig,
 			LeaderElection: leaderelection.Options{
 				Enable: true, ReleaseOnCancel: true,
 				LeaseDuration: 3 * time.Second, RenewDeadline: 2 * time.Second, RetryPeriod: 100 * time.Millisecond,
