@@ -107,7 +107,6 @@ func scaffoldFiles(data scaffoldData) (map[string][]byte, error) {
 		"base/hello.yaml.tmpl":            "base/hello.yaml",
 		"base/signage.yaml.tmpl":          "base/signage.yaml",
 		"cluster/kustomization.yaml.tmpl": path.Join(cluster, "kustomization.yaml"),
-		"cluster/source.yaml.tmpl":        path.Join(cluster, "source.yaml"),
 		"cluster/receiver.yaml.tmpl":      path.Join(cluster, "receiver.yaml"),
 	} {
 		if err := addFile(files, source, target, data); err != nil {
@@ -119,7 +118,6 @@ func scaffoldFiles(data scaffoldData) (map[string][]byte, error) {
 		folder := path.Join(overlaysFolder, overlay.Name)
 		for source, target := range map[string]string{
 			"overlay/kustomization.yaml.tmpl": path.Join(folder, "kustomization.yaml"),
-			"overlay/namespace.yaml.tmpl":     path.Join(folder, "namespace.yaml"),
 			"overlay/devices.yaml.tmpl":       path.Join(folder, "devices.yaml"),
 			"cluster/overlay.yaml.tmpl":       path.Join(cluster, overlay.Name+".yaml"),
 		} {

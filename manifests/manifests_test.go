@@ -110,8 +110,8 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 1, "ServiceAccount": 1, "ClusterRole": 4, "ClusterRoleBinding": 2, "Role": 2,
-		"RoleBinding": 3, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
+		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 5, "ClusterRoleBinding": 2, "Role": 2,
+		"RoleBinding": 4, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
 		"Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {

@@ -35,6 +35,7 @@ import (
 
 	"github.com/fluxcd/pkg/runtime/leaderelection"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
@@ -106,7 +107,7 @@ func run(m *testing.M) int {
 	config.QPS = -1
 	scheme := runtime.NewScheme()
 	c, err := client.NewWithWatch(config, client.Options{Scheme: scheme})
-	if err := errors.Join(err, clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+	if err := errors.Join(err, clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), live.AddToScheme(scheme)); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}

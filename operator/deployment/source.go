@@ -3,6 +3,7 @@ package deployment
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/types"
@@ -27,6 +28,9 @@ var (
 // and the one that it has applied after the health checks. A spec that has changed
 // is of the attempt. One that has not is of what it was until the attempt is over:
 // it may fail before this Deployment's turn.
+//
+// Whoever may write a Deployment may label it. What another namespace's Kustomization
+// has applied is therefore told only of what is in its inventory.
 func (r *Reconciler) source(ctx context.Context, obj *v1alpha1.Deployment) (*v1alpha1.Source, error) {
 	key := types.NamespacedName{Namespace: obj.Labels[labelKustomizationNamespace], Name: obj.Labels[labelKustomization]}
 	if key.Name == "" || !r.Flux {
@@ -46,6 +50,9 @@ func (r *Reconciler) source(ctx context.Context, obj *v1alpha1.Deployment) (*v1a
 		}
 		return out, nil
 	}
+	if k.Namespace != obj.Namespace && !lists(k, obj) {
+		return out, nil
+	}
 	before := obj.Status.Source
 	switch {
 	case changed && k.Status.LastAttemptedRevision != "":
@@ -57,6 +64,16 @@ func (r *Reconciler) source(ctx context.Context, obj *v1alpha1.Deployment) (*v1a
 	}
 	out.Commit = commitOf(out.Revision)
 	return out, nil
+}
+
+// lists reports whether a Kustomization has applied a Deployment and still holds it.
+// https://fluxcd.io/flux/components/kustomize/kustomizations/#inventory
+func lists(k *kustomizev1.Kustomization, obj *v1alpha1.Deployment) bool {
+	if k.Status.Inventory == nil {
+		return false
+	}
+	id := strings.Join([]string{obj.Namespace, obj.Name, v1alpha1.GroupVersion.Group, "Deployment"}, "_")
+	return slices.ContainsFunc(k.Status.Inventory.Entries, func(r kustomizev1.ResourceRef) bool { return r.ID == id })
 }
 
 // commitOf takes the commit out of a revision such as main@sha1:4ddd4d9….

@@ -261,7 +261,7 @@ func (s *suite) changesOnlyWhatChanged() {
 		}
 	}
 	s.same("signage", signage)
-	if got := s.deployment("hello").Status.Source; got == nil || got.Commit != delivery.Commit || got.Kustomization != "flux-system/shops-field" {
+	if got := s.deployment("hello").Status.Source; got == nil || got.Commit != delivery.Commit || got.Kustomization != env.Namespace+"/shops-field" {
 		s.Errorf("status.source is %+v, want commit %s", got, delivery.Commit)
 	}
 	out, err := s.Kubectl(s.Context(), "rollout", "status", "hello", "--namespace", env.Namespace)

@@ -137,9 +137,9 @@ func (s *suite) beginTill() {
 	s.must("label the devices", os.WriteFile(file, []byte(strings.ReplaceAll(string(devices), label, label+"    till: \"yes\"\n")), 0o644))
 	s.must("make a folder", os.Mkdir(filepath.Join(s.Repository.Dir, "till"), 0o755))
 	s.must("write", s.Repository.Write("till/kustomization.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources:\n- till.yaml\n"))
-	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: "flux-system", Name: "till"}, Spec: kustomizev1.KustomizationSpec{
+	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: env.Namespace, Name: "till"}, Spec: kustomizev1.KustomizationSpec{
 		SourceRef: kustomizev1.CrossNamespaceSourceReference{Kind: "GitRepository", Name: env.RepositoryName},
-		Path:      "./till", Prune: true, Wait: true,
+		Path:      "./till", Prune: true, Wait: true, ServiceAccountName: "fleet-sync",
 		Interval: metav1.Duration{Duration: 10 * time.Minute}, RetryInterval: &metav1.Duration{Duration: 2 * time.Second}, Timeout: &metav1.Duration{Duration: limit},
 	}}
 	s.must("sync the till", s.Client.Create(ctx, k))
@@ -173,7 +173,7 @@ func (s *suite) kustomization(ready metav1.ConditionStatus, reason string) time.
 	begun := time.Now()
 	s.must("wait", env.Until(s.Context(), limit, fmt.Sprintf("Kustomization till has Ready=%s %s", ready, reason), func(ctx context.Context) error {
 		k := &kustomizev1.Kustomization{}
-		if err := s.Client.Get(ctx, client.ObjectKey{Namespace: "flux-system", Name: "till"}, k); err != nil {
+		if err := s.Client.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: "till"}, k); err != nil {
 			return err
 		}
 		c := meta.FindStatusCondition(k.Status.Conditions, fluxmeta.ReadyCondition)
@@ -381,7 +381,7 @@ func (s *suite) steered() {
 // reconcileTill has Flux apply the till again, as at every interval.
 func (s *suite) reconcileTill() {
 	s.Helper()
-	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: "flux-system", Name: "till"}}
+	k := &kustomizev1.Kustomization{ObjectMeta: metav1.ObjectMeta{Namespace: env.Namespace, Name: "till"}}
 	token := time.Now().Format(time.RFC3339Nano)
 	patch := fmt.Sprintf(`{"metadata":{"annotations":{%q:%q}}}`, fluxmeta.ReconcileRequestAnnotation, token)
 	s.must("ask Flux", s.Client.Patch(s.Context(), k, client.RawPatch(types.MergePatchType, []byte(patch))))

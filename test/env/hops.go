@@ -52,7 +52,7 @@ func (f *Fleet) follow(ctx context.Context, version string, push func() (string,
 		return nil, err
 	}
 	source := &sourcev1.GitRepository{}
-	if err := f.Client.Get(ctx, client.ObjectKey{Namespace: "flux-system", Name: RepositoryName}, source); err != nil {
+	if err := f.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: RepositoryName}, source); err != nil {
 		return nil, err
 	}
 	delivery := &Delivery{}
@@ -68,7 +68,7 @@ func (f *Fleet) follow(ctx context.Context, version string, push func() (string,
 	}
 
 	// The watches are open before the push, so that none of them sees it late.
-	sources, err := f.Client.Watch(ctx, &sourcev1.GitRepositoryList{}, client.InNamespace("flux-system"))
+	sources, err := f.Client.Watch(ctx, &sourcev1.GitRepositoryList{}, client.InNamespace(Namespace))
 	if err != nil {
 		return nil, err
 	}

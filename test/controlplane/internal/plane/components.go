@@ -266,8 +266,15 @@ func kustomize(l Layout) Process {
 	env, folders := fluxEnv(l, Kustomize)
 	return Process{
 		Name: Kustomize, Binary: "kustomize-controller",
-		Args: fluxArgs(l, portKustomizeHealth, portKustomizeMetrics),
-		Env:  env, Folders: folders, Port: l.Ports[portKustomizeHealth],
+		// As Flux is locked down where teams share a cluster: what names no service
+		// account has no rights, and nothing is taken from another namespace.
+		// https://fluxcd.io/flux/installation/configuration/multitenancy/
+		Args: append(fluxArgs(l, portKustomizeHealth, portKustomizeMetrics),
+			"--default-service-account=default",
+			"--no-cross-namespace-refs=true",
+			"--no-remote-bases=true",
+		),
+		Env: env, Folders: folders, Port: l.Ports[portKustomizeHealth],
 		Health: "http://" + l.addr(portKustomizeHealth) + "/readyz",
 	}
 }
