@@ -21,8 +21,6 @@ import (
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
-
-	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
 // render builds one of the folders as `kubectl apply -k` does.
@@ -110,8 +108,8 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 5, "ClusterRoleBinding": 2, "Role": 2,
-		"RoleBinding": 4, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
+		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 6, "ClusterRoleBinding": 2, "Role": 1,
+		"RoleBinding": 2, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
 		"Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
@@ -121,23 +119,24 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 	if !maps.Equal(wanted, made) {
 		t.Errorf("the pods need the secrets %v, the header makes %v", wanted, made)
 	}
+	const fleet, leases = "fleet.nationtech.io", "coordination.k8s.io"
 	for _, tt := range []struct {
-		namespace, verb, resource string
-		want                      bool
+		namespace, verb, group, resource string
+		want                             bool
 	}{
-		{"fleet-system", "create", "devices", true},
-		{"fleet-system", "delete", "devices", true},
-		{"shops", "patch", "devices", true},
-		{"shops", "create", "devices", false},
-		{"shops", "delete", "devices", false},
-		{"fleet-system", "deletecollection", "devices", false},
-		{"fleet-system", "create", "deployments", false},
-		{"fleet-system", "delete", "deployments", false},
+		{"fleet-system", "create", leases, "leases", true},
+		{"shops", "create", leases, "leases", false},
+		{"shops", "patch", fleet, "devices", true},
+		{"shops", "create", fleet, "devices", false},
+		{"shops", "delete", fleet, "devices", false},
+		{"fleet-system", "create", fleet, "devices", false},
+		{"fleet-system", "create", fleet, "deployments", false},
+		{"shops", "delete", fleet, "deployments", false},
 	} {
 		review := &authorizationv1.SubjectAccessReview{Spec: authorizationv1.SubjectAccessReviewSpec{
 			User: "system:serviceaccount:fleet-system:fleet-operator",
 			ResourceAttributes: &authorizationv1.ResourceAttributes{
-				Group: v1alpha1.GroupVersion.Group, Namespace: tt.namespace, Verb: tt.verb, Resource: tt.resource,
+				Group: tt.group, Namespace: tt.namespace, Verb: tt.verb, Resource: tt.resource,
 			},
 		}}
 		// The authorizer learns of new roles a moment later, one by one.
@@ -213,6 +212,11 @@ func podTemplate(t *testing.T, o *unstructured.Unstructured) corev1.PodTemplateS
 	case "StatefulSet":
 		s := &appsv1.StatefulSet{}
 		convert(t, o, s)
+		for _, claim := range s.Spec.VolumeClaimTemplates {
+			s.Spec.Template.Spec.Volumes = append(s.Spec.Template.Spec.Volumes, corev1.Volume{Name: claim.Name, VolumeSource: corev1.VolumeSource{
+				PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name + "-" + s.Name + "-0"},
+			}})
+		}
 		return s.Spec.Template
 	case "Job":
 		j := &batchv1.Job{}

@@ -20,6 +20,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	auditv1 "k8s.io/apiserver/pkg/apis/audit/v1"
+	"k8s.io/client-go/features"
+	featurestesting "k8s.io/client-go/features/testing"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -39,6 +41,12 @@ func TestTheOperatorHasNoRightItDoesNotUse(t *testing.T) {
 	installFlux(t)
 	f := newLiveFleet(t)
 	f.doEverything()
+	f.stop()
+	// An API server that can't stream a list is asked for it.
+	featurestesting.SetFeatureDuringTest(t, features.WatchListClient, false)
+	f.stop = f.startOperator()
+	f.edit("app", image("3"))
+	f.complete("app", 1)
 	f.stop()
 	asked, err := f.asked()
 	must(t, err)
@@ -265,7 +273,7 @@ func newReplay(t *testing.T, config *rest.Config) *replay {
 	config.UserAgent = replayer
 	c, err := rest.HTTPClientFor(config)
 	must(t, err)
-	return &replay{config.Host, c}
+	return &replay{strings.TrimSuffix(config.Host, "/"), c}
 }
 
 // do repeats a request, and returns the code and the beginning of the answer.

@@ -69,7 +69,7 @@ func (x *tenants) does(method, path string) (int, string) {
 	if method == http.MethodPost || method == http.MethodPatch {
 		body = strings.NewReader("{}")
 	}
-	request, err := http.NewRequestWithContext(x.Context(), method, x.config.Host+path, body)
+	request, err := http.NewRequestWithContext(x.Context(), method, strings.TrimSuffix(x.config.Host, "/")+path, body)
 	must(x.T, err)
 	request.Header.Set("Content-Type", map[string]string{http.MethodPatch: "application/merge-patch+json"}[method])
 	if method == http.MethodPost {

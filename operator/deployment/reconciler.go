@@ -42,7 +42,7 @@ const FieldOwner = client.FieldOwner("fleet-operator")
 // back-off of errors would be too slow once the bus is there again.
 const busRetry = time.Second
 
-//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments,verbs=get;list;watch;patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments,verbs=list;watch;patch
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments/status,verbs=patch
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=deployments/finalizers,verbs=update
 //+kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch

@@ -40,7 +40,7 @@ const (
 	undecided = 30 * time.Second
 )
 
-//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=get;list;watch;patch
+//+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=list;watch;patch
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices/status,verbs=patch
 
 // Reconciler reconciles Devices.

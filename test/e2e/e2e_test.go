@@ -101,6 +101,7 @@ func TestFleet(t *testing.T) {
 		step{"the live API shows devices and placements to plain kubectl", (*suite).asKubectlSees},
 		step{"devices obey ping, logs, exec and restart as far as they allow it", (*suite).commanded},
 		step{"each role may do what it may, and who did is on record", (*suite).rights},
+		step{"a team's repository reaches the team's namespace alone", (*suite).tenant},
 		step{"a ConfigMap in Git is rolled out like an image", (*suite).configMap},
 		step{"a container removed by hand comes back", (*suite).removedByHand},
 		step{"the operator killed during a change", (*suite).operatorKilled},
