@@ -77,7 +77,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	f := &fleet{ctx: ctx, disk: disk, log: log, workers: map[contracts.DeploymentName]*running{}, known: map[contracts.DeploymentName]contracts.DesiredState{}}
 	sender := report.New(publisher.State, f.gone, log)
 	f.options = worker.Options{
-		Driver: driver, Settings: reconcile.Settings{Device: c.Device, HostIP: c.HostIP}, BootID: facts.BootID(),
+		Driver: driver, Settings: reconcile.Settings{Device: c.Device, HostIP: c.HostIP}, Allow: c.Podman.Allow, BootID: facts.BootID(),
 		Save: disk.PutRecord, SaveGood: disk.PutGood, Report: sender.Report, Logger: log,
 	}
 	if err := f.resume(sender); err != nil {

@@ -26,6 +26,7 @@ import (
 	"github.com/nationtech/fleet/agent"
 	"github.com/nationtech/fleet/agent/config"
 	"github.com/nationtech/fleet/agent/identity"
+	"github.com/nationtech/fleet/agent/policy"
 	"github.com/nationtech/fleet/agent/status"
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
@@ -105,7 +106,7 @@ func newWorld(t *testing.T) *world {
 	w.config = config.Config{
 		Device: device, StateDir: filepath.Join(dir, "state"), HeartbeatInterval: time.Second, HostIP: hostIP,
 		NATS:   config.NATS{SeedFile: filepath.Join(dir, "state", "identity.nk")},
-		Podman: config.Podman{Socket: p.Socket}, Commands: config.Commands{Ping: true, Logs: true, Restart: true},
+		Podman: config.Podman{Socket: p.Socket, Allow: policy.Podman{HostPorts: []policy.Ports{policy.Unprivileged}}}, Commands: config.Commands{Ping: true, Logs: true, Restart: true},
 	}
 	must(t, os.MkdirAll(w.config.StateDir, 0o711))
 	key, err := identity.Ensure(w.config.NATS.SeedFile)

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/nationtech/fleet/agent/policy"
 	"github.com/nationtech/fleet/agent/trust"
 	"github.com/nationtech/fleet/contracts"
 )
@@ -66,6 +67,8 @@ type Podman struct {
 	Socket string
 	// Network that pods join; empty for podman's default.
 	Network string
+	// Allow is what pods may reach of the device.
+	Allow policy.Podman
 }
 
 // Log is what the agent writes about itself to standard error.
@@ -118,7 +121,10 @@ func Parse(data []byte) (Config, error) {
 func settings(data []byte) (Config, error) {
 	c := Config{
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
-		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"},
+		Podman: Podman{
+			Socket: "unix:///run/fleet-agent/podman.sock",
+			Allow:  policy.Podman{HostPorts: []policy.Ports{policy.Unprivileged}},
+		},
 		// What runs in a container at somebody's word is not in Git: a device has to be
 		// told to allow that.
 		Commands: Commands{Ping: true, Logs: true, Restart: true},
@@ -178,6 +184,7 @@ func (c *Config) fields() fields {
 		"podman": fields{
 			"socket":  text(func(s string) error { c.Podman.Socket = s; return socket(s) }),
 			"network": text(func(s string) error { c.Podman.Network = s; return nil }),
+			"allow":   allowFields(&c.Podman.Allow),
 		},
 		"commands": fields{
 			"ping":    allowed(&c.Commands.Ping),

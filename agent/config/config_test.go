@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/nationtech/fleet/agent/policy"
 )
 
 const whole = `
@@ -21,6 +23,12 @@ hostIP: 192.0.2.7
 podman:
   socket: unix:///run/user/0/podman.sock
   network: fleet
+  allow:
+    hostPaths: [/srv/app, /dev/ttyUSB0]
+    privileged: true
+    hostNetwork: true
+    capabilities: [NET_ADMIN, cap_sys_time]
+    hostPorts: [80, 8000-8999]
 commands:
   ping: deny
   logs: deny
@@ -35,13 +43,16 @@ func TestParse(t *testing.T) {
 	full := Config{
 		Device: "shop-1", NATS: NATS{URL: "tls://fleet.example.com:4222", CAFile: "/etc/fleet-agent/ca.pem", SeedFile: "/etc/fleet-agent/seed.nk"},
 		StateDir: "/srv/agent", HeartbeatInterval: 5 * time.Second, HostIP: "192.0.2.7",
-		Podman: Podman{Socket: "unix:///run/user/0/podman.sock", Network: "fleet"}, Log: Log{Level: slog.LevelDebug, Format: "json"},
+		Podman: Podman{Socket: "unix:///run/user/0/podman.sock", Network: "fleet", Allow: policy.Podman{
+			HostPaths: []string{"/srv/app", "/dev/ttyUSB0"}, Privileged: true, HostNetwork: true,
+			Capabilities: []string{"NET_ADMIN", "SYS_TIME"}, HostPorts: []policy.Ports{{First: 80, Last: 80}, {First: 8000, Last: 8999}},
+		}}, Log: Log{Level: slog.LevelDebug, Format: "json"},
 		Commands: Commands{Exec: true},
 	}
 	least := Config{
 		Device: "shop-1", NATS: NATS{URL: "nats://a:4222,nats://b:4222", SeedFile: "/var/lib/fleet-agent/identity.nk"},
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
-		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock"}, Log: Log{Level: slog.LevelInfo, Format: "text"},
+		Podman: Podman{Socket: "unix:///run/fleet-agent/podman.sock", Allow: policy.Podman{HostPorts: []policy.Ports{{First: 1024, Last: 65535}}}}, Log: Log{Level: slog.LevelInfo, Format: "text"},
 		Commands: Commands{Ping: true, Logs: true, Restart: true},
 	}
 	for name, tt := range map[string]struct {
@@ -91,6 +102,18 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		"a command as true or false":          {"commands: {exec: true}", []string{"is true or false, want text"}},
 		"a command that there is not":         {"commands: {shell: allow}", []string{"known are exec, logs, ping, restart"}},
 		"a log level that is none":            {"log: {level: loud}", []string{"\"loud\" is none of debug, info, warn, error"}},
+		"a path that is relative":             {"podman: {allow: {hostPaths: [srv]}}", []string{"line 1: field podman.allow.hostPaths: \"srv\" must be an absolute path"}},
+		"a path that leads up":                {"podman: {allow: {hostPaths: [/srv/../etc]}}", []string{"must be written as /etc"}},
+		"a path with a colon":                 {"podman: {allow: {hostPaths: ['/srv:/etc']}}", []string{"contains a colon"}},
+		"a path below another":                {"podman: {allow: {hostPaths: [/srv/app, /srv]}}", []string{"\"/srv/app\" is below \"/srv\""}},
+		"a path below the root":               {"podman: {allow: {hostPaths: [/, /srv]}}", []string{"\"/srv\" is below \"/\""}},
+		"one path for a list":                 {"podman: {allow: {hostPaths: /srv}}", []string{"field podman.allow.hostPaths: is text, want a list"}},
+		"a list in a list":                    {"podman: {allow: {hostPaths: [[/srv]]}}", []string{"has a list in it"}},
+		"a word for true or false":            {"podman: {allow: {privileged: allow}}", []string{"field podman.allow.privileged: is text, want true or false"}},
+		"a capability that there is not":      {"podman: {allow: {capabilities: [NET_ADMN]}}", []string{"\"NET_ADMN\" is not a capability"}},
+		"a port that is none":                 {"podman: {allow: {hostPorts: [http]}}", []string{"\"http\" is neither a port"}},
+		"a port that is too high":             {"podman: {allow: {hostPorts: [70000]}}", []string{"\"70000\" is neither a port"}},
+		"a range that goes down":              {"podman: {allow: {hostPorts: [90-80]}}", []string{"\"90-80\" is neither a port"}},
 		"everything that is wrong is told":    {"devise: x\nlog: {level: loud}", []string{"line 1", "line 2"}},
 		"the server is the one field to fill": {"device: a", []string{"field nats.url is missing"}},
 	} {
@@ -102,6 +125,16 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestPathsThatAreAlikeAreNotBelowEachOther(t *testing.T) {
+	c, err := Parse([]byte("device: a\nnats: {url: 'nats://a'}\npodman: {allow: {hostPaths: [/srv/app, /srv/apple], hostPorts: []}}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Podman.Allow.HostPaths) != 2 || len(c.Podman.Allow.HostPorts) != 0 {
+		t.Errorf("%+v", c.Podman.Allow)
 	}
 }
 
@@ -117,6 +150,7 @@ func TestDeviceOfHost(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add(whole)
 	f.Add("a: &a [*a]")
+	f.Add("podman: {allow: {hostPorts: [1-2-3], hostPaths: [*x]}}")
 	f.Add("nats: {url: [")
 	f.Fuzz(func(_ *testing.T, s string) {
 		// It must not panic, whatever it is given.

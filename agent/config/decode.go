@@ -23,6 +23,12 @@ type fields map[string]setting
 // text is a setting that is a single word or number.
 type text func(string) error
 
+// flag is a setting that is true or false.
+type flag func(bool)
+
+// list is a setting of any number of words or numbers.
+type list func([]string) error
+
 // decode reads one YAML document into the settings.
 func decode(data []byte, into fields) []error {
 	dec := yaml.NewDecoder(strings.NewReader(string(data)))
@@ -76,6 +82,41 @@ func (t text) set(path string, node *yaml.Node) []error {
 		return []error{fail(node, path, fmt.Errorf("is %s, want text; put %q in quotes if it is meant", kind(node), node.Value))}
 	}
 	if err := t(node.Value); err != nil {
+		return []error{fail(node, path, err)}
+	}
+	return nil
+}
+
+func (f flag) set(path string, node *yaml.Node) []error {
+	switch {
+	case node.Kind == yaml.ScalarNode && node.Tag == "!!null":
+		return nil
+	case node.Kind != yaml.ScalarNode || node.Tag != "!!bool":
+		return []error{fail(node, path, fmt.Errorf("is %s, want true or false", kind(node)))}
+	}
+	var is bool
+	if err := node.Decode(&is); err != nil {
+		return []error{fail(node, path, err)}
+	}
+	f(is)
+	return nil
+}
+
+func (l list) set(path string, node *yaml.Node) []error {
+	if node.Kind == yaml.ScalarNode && node.Tag == "!!null" {
+		return nil
+	}
+	if node.Kind != yaml.SequenceNode {
+		return []error{fail(node, path, fmt.Errorf("is %s, want a list: [one, two]", kind(node)))}
+	}
+	values := []string{}
+	for _, one := range node.Content {
+		if one.Kind != yaml.ScalarNode || one.Tag != "!!str" && one.Tag != "!!int" {
+			return []error{fail(one, path, fmt.Errorf("has %s in it, want words or numbers", kind(one)))}
+		}
+		values = append(values, one.Value)
+	}
+	if err := l(values); err != nil {
 		return []error{fail(node, path, err)}
 	}
 	return nil

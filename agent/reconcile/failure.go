@@ -18,6 +18,8 @@ const (
 	ReasonInvalid   = "InvalidScore"
 	ReasonVolume    = "VolumeFailed"
 	ReasonRemove    = "RemoveFailed"
+	// ReasonRefused is for what the device's own configuration does not allow.
+	ReasonRefused = "RefusedByDevice"
 )
 
 // Failure is what keeps a deployment from running, in a word and a sentence for

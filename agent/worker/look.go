@@ -30,6 +30,9 @@ func (w *Worker) look(ctx context.Context) time.Time {
 		}
 		w.want = want
 	}
+	if w.refusal != nil && !w.undone() {
+		return w.refuse(ctx)
+	}
 	w.countLate()
 	w.collect()
 	for range rounds {

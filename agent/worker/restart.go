@@ -96,6 +96,9 @@ func (w *Worker) restart(ctx context.Context, container string) ([]string, error
 	if w.want == nil {
 		return nil, w.notThere("")
 	}
+	if w.refusal != nil && !w.undone() {
+		return nil, contracts.CommandErrorf(contracts.CodeRefused, "%v", w.refusal)
+	}
 	o, err := w.o.Driver.Observe(ctx, w.name, w.want)
 	if err != nil {
 		return nil, err

@@ -16,13 +16,19 @@ const logTimeout = 2 * time.Second
 // carryOut chooses between what was told and what was healthy before, and begins
 // anew with it.
 func (w *Worker) carryOut() {
-	w.target, w.want = w.order, nil
+	w.target, w.want, w.refusal = w.order, nil, nil
 	if u := w.record.Undone; u != nil && w.order != nil {
 		if u.Digest == w.order.Digest && w.good != nil {
 			w.target = w.good
 		} else {
 			w.record.Undone = nil // something else, or nothing to go back to: another try
 		}
+	}
+	if w.order != nil {
+		w.refusal = w.o.Allow.Check(w.order.Score.Podman)
+	}
+	if w.refusal != nil && w.good != nil {
+		w.target = w.good // what ran before goes on
 	}
 	w.failures, w.retryAt = 0, time.Time{}
 	w.endPull()
@@ -34,7 +40,8 @@ func (w *Worker) carryOut() {
 	}
 }
 
-// undone reports whether what was told was given up for what was healthy before.
+// undone reports whether what was told was given up, or refused, for what was healthy
+// before.
 func (w *Worker) undone() bool {
 	return w.order != nil && w.target != w.order
 }
@@ -87,6 +94,9 @@ func (w *Worker) proven() {
 
 // retold puts how it stands into the words of what was told, when that was given up.
 func (w *Worker) retold(a reconcile.Assessment) (reconcile.Assessment, string) {
+	if w.refusal != nil {
+		return w.retoldRefusal(a), ""
+	}
 	u := w.record.Undone
 	switch a.Phase {
 	case contracts.PhaseRemoved:

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nationtech/fleet/agent/policy"
 	"github.com/nationtech/fleet/agent/reconcile"
 	"github.com/nationtech/fleet/agent/store"
 	"github.com/nationtech/fleet/contracts"
@@ -37,7 +38,9 @@ type Driver interface {
 type Options struct {
 	Driver   Driver
 	Settings reconcile.Settings
-	BootID   string
+	// Allow is what scores may reach of the device.
+	Allow  policy.Podman
+	BootID string
 	// Save keeps a record on disk, before it is reported.
 	Save func(store.Record) error
 	// SaveGood keeps what has got healthy on disk.
@@ -77,10 +80,12 @@ type Worker struct {
 	// them that is carried out, since began.
 	order, good, target *contracts.DesiredState
 	began               time.Time
-	want                *reconcile.Desired
-	pulls               *pulling
-	pulled              map[string]bool
-	probers             map[string]*probing
+	// refusal is why the device does not carry out the order; nil when it does.
+	refusal *policy.Refusal
+	want    *reconcile.Desired
+	pulls   *pulling
+	pulled  map[string]bool
+	probers map[string]*probing
 	// held are the steps that failed, by reconcile.Step.Key.
 	held map[string]hold
 	// failures in a row of a look itself, and when the next try is due.
@@ -95,6 +100,9 @@ type Worker struct {
 // was last healthy; it does nothing until Set or Remove and Run.
 func New(n contracts.DeploymentName, r store.Record, good *contracts.DesiredState, o Options) *Worker {
 	r.Report.Deployment = n
+	if good != nil && o.Allow.Check(good.Score.Podman) != nil {
+		good = nil // the device has become stricter since
+	}
 	return &Worker{o: o, good: good, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
 		byHand: map[string]bool{}, events: map[string]bool{}, stopped: map[string]time.Time{}, again: map[string]time.Time{}, ended: map[string]time.Time{}, late: map[string]bool{}, record: r, pulled: map[string]bool{}, held: map[string]hold{}, probers: map[string]*probing{}}
 }
