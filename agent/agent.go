@@ -60,7 +60,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	options.URL, options.SeedFile, options.Device, options.Logger = c.NATS.URL, c.NATS.SeedFile, c.Device, log
 	options.Name, options.OnRefused = "fleet-agent "+string(c.Device), shutOut.tell
 	if c.NATS.CAFile != "" {
-		options.CAFile, options.CA = c.NATS.CAFile, ""
+		options.Authorities = bus.AuthoritiesOf(c.NATS.CAFile)
 	}
 	nc, err := bus.Connect(options)
 	if err != nil {
@@ -415,7 +415,7 @@ func (p *presence) remember(connected bool) {
 		Connected: connected, Since: time.Now(),
 	}
 	if err := p.nc.LastError(); err != nil && !connected {
-		a.Error = cmp.Or(p.refusal.why(), err.Error())
+		a.Error = cmp.Or(p.refusal.why(), bus.Explain(err).Error())
 	}
 	if err := p.disk.PutAgent(a); err != nil {
 		p.log.Error("keep the agent's state for the status command", "error", err)

@@ -23,6 +23,7 @@ import (
 type guarded struct {
 	*testServer
 	keys     *Keys
+	system   *nats.Conn
 	expeller *Expeller
 
 	mu sync.Mutex
@@ -48,21 +49,25 @@ func newSeed(t testing.TB) (file string, pair nkeys.KeyPair) {
 	return file, pair
 }
 
-func startGuarded(t testing.TB) *guarded {
+func startGuarded(t testing.TB, certificates ...*certificates) *guarded {
 	t.Helper()
 	seed, _ := newSeed(t)
 	keys, err := ReadKeys(seed)
 	must(t, err)
-	config, err := keys.ServerConfig()
-	must(t, err)
 	s := &testServer{t: t, store: t.TempDir(), port: -1, seeds: map[string]string{"": seed}, config: filepath.Join(t.TempDir(), "nats.conf")}
+	var tls *ServerTLS
+	for _, c := range certificates {
+		tls, s.authorities = c.files(), c.trusted
+	}
+	config, err := keys.ServerConfig(tls)
+	must(t, err)
 	must(t, os.WriteFile(s.config, config, 0o600))
 	s.up()
 	t.Cleanup(func() { s.down() })
 	g := &guarded{testServer: s, keys: keys, admitted: map[contracts.DeviceID]string{}}
 	system := g.dial(Options{Key: keys.System, Name: "operator"})
 	must(t, awaitSoon(t, system))
-	g.expeller = NewExpeller(system)
+	g.system, g.expeller = system, NewExpeller(system)
 	return g
 }
 
@@ -79,6 +84,9 @@ func awaitSoon(t testing.TB, nc *nats.Conn) error {
 func (g *guarded) dial(o Options) *nats.Conn {
 	g.t.Helper()
 	o.URL, o.Logger = fmt.Sprintf("nats://127.0.0.1:%d", g.port), slog.New(slog.DiscardHandler)
+	if o.Authorities == nil {
+		o.Authorities = g.authorities
+	}
 	nc, err := Connect(o)
 	must(g.t, err)
 	g.t.Cleanup(nc.Close)

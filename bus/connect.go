@@ -2,12 +2,11 @@ package bus
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -40,10 +39,9 @@ type Options struct {
 	// Key authenticates instead of a seed in a file; nil for none.
 	Key nkeys.KeyPair
 	// CAFile holds the certificates that the server's is checked against; empty for
-	// the system's.
-	CAFile string
-	// CA are these certificates as PEM, instead of a file.
-	CA string
+	// the system's. Authorities takes its place where they are not in a file.
+	CAFile      string
+	Authorities Authorities
 	// Unverified takes any certificate: the server has to show in another way who it is.
 	Unverified bool
 	// OnRefused is called each time that the server does not let this side in.
@@ -61,7 +59,8 @@ type Options struct {
 
 // Connect returns a connection that never gives up: it is made, and made again, in
 // the background until it is closed. Only options that can't work are an error.
-// Nothing is buffered while there is no connection; a publish fails then.
+// Nothing is buffered while there is no connection; a publish fails then. What leaves
+// this machine goes by TLS 1.3.
 func Connect(o Options) (*nats.Conn, error) {
 	log := o.Logger
 	if log == nil {
@@ -71,7 +70,13 @@ func Connect(o Options) (*nats.Conn, error) {
 	if o.Device != "" {
 		first, longest = firstDeviceDelay, maxDeviceDelay
 	}
+	tls, err := secure(o)
+	if err != nil {
+		return nil, err
+	}
+	complaints := &complaints{log: log, url: o.URL, refused: o.OnRefused}
 	options := []nats.Option{
+		tls,
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
@@ -91,7 +96,7 @@ func Connect(o Options) (*nats.Conn, error) {
 				log.Warn("lost the connection to NATS, trying again", "error", err)
 			}
 		}),
-		nats.ReconnectErrHandler(complain(log, o.URL)),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { complaints.tell(err) }),
 		nats.ErrorHandler(func(_ *nats.Conn, s *nats.Subscription, err error) {
 			if s != nil {
 				log.Warn("NATS subscription", "subject", s.Subject, "error", err)
@@ -122,9 +127,6 @@ func Connect(o Options) (*nats.Conn, error) {
 			return nil
 		})
 	}
-	if o.CAFile != "" {
-		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS12}), nats.RootCAs(o.CAFile))
-	}
 	if o.Device != "" {
 		options = append(options, func(n *nats.Options) error {
 			caller := Caller{Device: o.Device, Key: public, Joining: o.Joining}
@@ -132,52 +134,52 @@ func Connect(o Options) (*nats.Conn, error) {
 			return nil
 		})
 	}
-	if o.CA != "" {
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM([]byte(o.CA)) {
-			return nil, errors.New("the certificates that the server's is checked against are no PEM")
-		}
-		options = append(options, nats.Secure(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: pool}))
-	}
-	if o.Unverified {
-		options = append(options, func(n *nats.Options) error {
-			// Used if the server wants TLS.
-			n.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS13, InsecureSkipVerify: true}
-			return nil
-		})
-	}
 	nc, err := nats.Connect(o.URL, options...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w", o.URL, err)
 	}
-	if o.OnRefused != nil {
-		go tellRefused(nc, o.OnRefused)
-	}
+	go complaints.follow(nc)
 	return nc, nil
 }
 
-// tellRefused tells each time that the server does not let this side in, of which no
-// handler of the client's is told in every case.
-func tellRefused(nc *nats.Conn, tell func()) {
+// complaints say why there is no connection, once for each reason in a row.
+type complaints struct {
+	log     *slog.Logger
+	url     string
+	refused func()
+
+	mu   sync.Mutex
+	last string
+}
+
+func (c *complaints) tell(err error) {
+	if err == nil {
+		return
+	}
+	err = Explain(err)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err.Error() == c.last {
+		return
+	}
+	c.last = err.Error()
+	c.log.Warn("can't connect to NATS, trying again", "url", c.url, "error", err)
+}
+
+// follow tells of TLS that fails when a connection is made anew, and of refusals: the
+// client hands that to no handler, or not in every case.
+func (c *complaints) follow(nc *nats.Conn) {
 	changed := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
 	defer nc.RemoveStatusListener(changed)
 	for !nc.IsClosed() {
-		if errors.Is(nc.LastError(), nats.ErrAuthorization) {
-			tell()
+		err := nc.LastError()
+		if errors.Is(err, nats.ErrTLS) || errors.Is(err, nats.ErrSecureConnWanted) {
+			c.tell(err)
+		}
+		if c.refused != nil && errors.Is(err, nats.ErrAuthorization) {
+			c.refused()
 		}
 		<-changed
-	}
-}
-
-// complain says why there is no connection, once for each reason in a row.
-func complain(log *slog.Logger, url string) nats.ConnErrHandler {
-	var last string
-	return func(_ *nats.Conn, err error) {
-		if err == nil || err.Error() == last {
-			return
-		}
-		last = err.Error()
-		log.Warn("can't connect to NATS, trying again", "url", url, "error", err)
 	}
 }
 

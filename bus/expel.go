@@ -3,9 +3,7 @@ package bus
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -35,11 +33,7 @@ type (
 	}
 )
 
-const (
-	connzPage = 1024
-	// settled is how long after an answer no other server answers.
-	settled = 200 * time.Millisecond
-)
+const connzPage = 1024
 
 // Expeller disconnects devices, over a connection to the system account. A device that
 // is disconnected connects again at once: whoever is not to come back must not be
@@ -94,7 +88,7 @@ func (e *Expeller) each(ctx context.Context, user string, out func(string) bool)
 			}
 			r, err := decodeConnz(m)
 			if err != nil {
-				return err
+				return fmt.Errorf("list connections: %w", err)
 			}
 			total = r.Data.Total
 			if err := e.kick(r, out); err != nil {
@@ -123,53 +117,32 @@ func (e *Expeller) kick(r connzReply, out func(string) bool) error {
 	return nil
 }
 
-// ask asks all servers for the first page, and has each answer dealt with as it comes:
-// nobody knows when the last has.
+// ask asks all servers for the first page, and has each answer dealt with as it comes.
 func (e *Expeller) ask(ctx context.Context, request connzRequest, deal func(connzReply) error) error {
 	data, err := json.Marshal(request)
 	if err != nil {
 		return err
 	}
-	inbox := e.nc.NewRespInbox()
-	sub, err := e.nc.SubscribeSync(inbox)
-	if err != nil {
-		return fmt.Errorf("list connections: %w", err)
-	}
-	defer func() { _ = sub.Unsubscribe() }() // it fails when the connection is closed, and then it is gone
-	if err := e.nc.PublishRequest("$SYS.REQ.SERVER.PING.CONNZ", inbox, data); err != nil {
-		return fmt.Errorf("list connections: %w", err)
-	}
-	wait, answers := Timeout, 0
-	for {
-		next, cancel := context.WithTimeout(ctx, wait)
-		m, err := sub.NextMsgWithContext(next)
-		cancel()
-		switch {
-		case err == nil:
-		case answers > 0 && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-			return nil
-		default:
-			return fmt.Errorf("list connections: %w", err)
-		}
+	err = askServers(ctx, e.nc, "CONNZ", data, func(m *nats.Msg) error {
 		r, err := decodeConnz(m)
 		if err != nil {
 			return err
 		}
-		if err := deal(r); err != nil {
-			return err
-		}
-		answers++
-		wait = settled
+		return deal(r)
+	})
+	if err != nil {
+		return fmt.Errorf("list connections: %w", err)
 	}
+	return nil
 }
 
 func decodeConnz(m *nats.Msg) (connzReply, error) {
 	var r connzReply
 	if err := json.Unmarshal(m.Data, &r); err != nil {
-		return r, fmt.Errorf("list connections: %w", err)
+		return r, err
 	}
 	if len(r.Error) > 0 {
-		return r, fmt.Errorf("list the connections of server %s: %s", r.Server.ID, r.Error)
+		return r, fmt.Errorf("server %s: %s", r.Server.ID, r.Error)
 	}
 	return r, nil
 }

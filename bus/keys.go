@@ -73,8 +73,9 @@ func KeysOf(seed []byte) (*Keys, error) {
 }
 
 // ServerConfig is what the server of an operator with these keys has to know: who the
-// operator is, and that it says which devices may connect.
-func (k *Keys) ServerConfig() ([]byte, error) {
+// operator is, and that it says which devices may connect. Without TLS it speaks in
+// clear.
+func (k *Keys) ServerConfig(tls *ServerTLS) ([]byte, error) {
 	var public [3]string
 	for n, pair := range []nkeys.KeyPair{k.User, k.System, k.Issuer} {
 		var err error
@@ -82,7 +83,7 @@ func (k *Keys) ServerConfig() ([]byte, error) {
 			return nil, fmt.Errorf("the operator's keys: %w", err)
 		}
 	}
-	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2]})
+	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2], TLS: tls})
 }
 
 func keyPair(prefix nkeys.PrefixByte, secret []byte) (nkeys.KeyPair, error) {

@@ -2,6 +2,7 @@ package bus
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -71,9 +72,16 @@ func OperatorPermissions() Permissions {
 }
 
 // SystemPermissions are those of the operator in the system's account: to find the
-// connections of devices and to end them.
+// connections of devices and to end them, and to have the servers read certificates and
+// configuration anew.
 func SystemPermissions() Permissions {
-	return Permissions{Publish: []string{"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.KICK"}, Subscribe: []string{"_INBOX.>"}}
+	return Permissions{
+		Publish: []string{
+			"$SYS.REQ.SERVER.PING.CONNZ", "$SYS.REQ.SERVER.*.CONNZ", "$SYS.REQ.SERVER.*.KICK",
+			"$SYS.REQ.SERVER.PING.VARZ", "$SYS.REQ.SERVER.*.RELOAD",
+		},
+		Subscribe: []string{"_INBOX.>"},
+	}
 }
 
 // ServerAuth is who may connect to a server.
@@ -87,7 +95,14 @@ type ServerAuth struct {
 	SystemKeys []string
 	// Devices are the public NKeys of devices.
 	Devices map[contracts.DeviceID]string
+	// TLS is what the server proves itself with; nil is a server in clear, which only
+	// who is on the same machine connects to.
+	TLS *ServerTLS
 }
+
+// ServerTLS names files on the server's machine: its certificate, with those that lead
+// to the authority's, and the key.
+type ServerTLS struct{ CertFile, KeyFile string }
 
 // The server's own words, https://docs.nats.io/running-a-nats-service/configuration.
 type (
@@ -97,6 +112,16 @@ type (
 		Accounts      map[string]account `json:"accounts"`
 		SystemAccount string             `json:"system_account,omitempty"`
 		Authorization *authorization     `json:"authorization,omitempty"`
+		TLS           *serverTLS         `json:"tls,omitempty"`
+		Metadata      map[string]string  `json:"server_metadata,omitempty"`
+	}
+	serverTLS struct {
+		CertFile   string `json:"cert_file"`
+		KeyFile    string `json:"key_file"`
+		MinVersion string `json:"min_version"`
+		// Timeout of a handshake, in seconds. The server's own of 2 is too short for a slow
+		// processor at the end of a slow link.
+		Timeout int `json:"timeout"`
 	}
 	authorization struct {
 		Callout authCallout `json:"auth_callout"`
@@ -209,6 +234,14 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 			Issuer: a.Issuer, Account: AccountOperators, AuthUsers: slices.Concat(a.OperatorKeys, a.SystemKeys), AllowedAccounts: []string{AccountDevices},
 		}}
 	}
+	if a.TLS != nil {
+		config.TLS = &serverTLS{CertFile: a.TLS.CertFile, KeyFile: a.TLS.KeyFile, MinVersion: "1.3", Timeout: 10}
+	}
+	if err := e.Encode(config); err != nil {
+		return nil, fmt.Errorf("write the server's configuration: %w", err)
+	}
+	config.Metadata = map[string]string{configVersion: fmt.Sprintf("%x", sha256.Sum256(out.Bytes()))}
+	out.Reset()
 	if err := e.Encode(config); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}

@@ -30,6 +30,8 @@ type testServer struct {
 	server *server.Server
 	// seeds by user: the operator is "", a device its ID.
 	seeds map[string]string
+	// authorities that the server is checked against; nil where it speaks in clear.
+	authorities Authorities
 }
 
 // start starts a server that knows an operator and the devices.
@@ -64,9 +66,12 @@ func start(t testing.TB, devices ...contracts.DeviceID) *testServer {
 
 func (s *testServer) up() {
 	s.t.Helper()
-	o, err := server.ProcessConfigFile(s.config)
+	// In a file, so that the server may be told to read it again.
+	file := filepath.Join(filepath.Dir(s.config), "server.conf")
+	must(s.t, os.WriteFile(file, fmt.Appendf(nil, "listen: \"127.0.0.1:%d\"\nstore_dir: %q\ninclude %q\n", s.port, s.store, filepath.Base(s.config)), 0o600))
+	o, err := server.ProcessConfigFile(file)
 	must(s.t, err)
-	o.Host, o.Port, o.JetStream, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", s.port, true, s.store, true, true
+	o.NoLog, o.NoSigs = true, true
 	s.server, err = server.NewServer(o)
 	must(s.t, err)
 	s.server.Start()
@@ -84,7 +89,7 @@ func (s *testServer) down() {
 // connect connects as a device, or as the operator when user is empty.
 func (s *testServer) connect(user contracts.DeviceID) *nats.Conn {
 	s.t.Helper()
-	o := Options{URL: fmt.Sprintf("nats://127.0.0.1:%d", s.port), SeedFile: s.seeds[string(user)], Name: string(user), Logger: slog.New(slog.DiscardHandler)}
+	o := Options{URL: fmt.Sprintf("nats://127.0.0.1:%d", s.port), SeedFile: s.seeds[string(user)], Name: string(user), Logger: slog.New(slog.DiscardHandler), Authorities: s.authorities}
 	if user != "" {
 		o.Device = user
 	}

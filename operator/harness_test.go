@@ -154,7 +154,7 @@ func (w *world) startNATS(store string) error {
 	if err != nil {
 		return err
 	}
-	text, err := keys.ServerConfig()
+	text, err := keys.ServerConfig(nil)
 	if err != nil {
 		return err
 	}

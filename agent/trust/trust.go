@@ -39,7 +39,10 @@ func Path(stateDir string) string { return filepath.Join(stateDir, file) }
 
 // Options are those of a connection to the fleet's server, and to no other.
 func (t Trust) Options() bus.Options {
-	return bus.Options{CA: t.CA}
+	if t.CA == "" {
+		return bus.Options{}
+	}
+	return bus.Options{Authorities: func() ([]byte, error) { return []byte(t.CA), nil }}
 }
 
 // ErrNotJoined tells that the device has not joined a fleet.
