@@ -39,15 +39,19 @@ func (r Ring) Encode() (map[string][]byte, error) {
 	return out, nil
 }
 
-// ParseRing reads a ring from named PEMs.
+// ParseRing reads a ring from named PEMs. Two are enough: an authority's certificate and
+// its key.
 func ParseRing(data map[string][]byte) (Ring, error) {
 	var r Ring
 	var err error
 	if r.Current, err = ParseAuthority(data[CertificateKey], data[PrivateKey]); err != nil {
 		return Ring{}, fmt.Errorf("%s and %s: %w", CertificateKey, PrivateKey, err)
 	}
-	if r.Trusted, err = ParseCertificates(data[TrustedKey]); err != nil {
-		return Ring{}, fmt.Errorf("%s: %w", TrustedKey, err)
+	r.Trusted = []*x509.Certificate{r.Current.Certificate}
+	if text, ok := data[TrustedKey]; ok {
+		if r.Trusted, err = ParseCertificates(text); err != nil {
+			return Ring{}, fmt.Errorf("%s: %w", TrustedKey, err)
+		}
 	}
 	if text, ok := data[crossKey]; ok {
 		if r.Cross, err = ParseCertificates(text); err != nil {
