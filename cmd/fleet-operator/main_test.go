@@ -11,7 +11,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nationtech/fleet/bus"
-	"github.com/nationtech/fleet/contracts"
 )
 
 // TestManifestUsesFlagsThatThereAre parses the arguments of the installed operator.
@@ -71,13 +70,10 @@ func TestKeygenPrintsThePublicHalfAndOverwritesNothing(t *testing.T) {
 	}
 }
 
-func TestNATSConfigTakesDevicesFromFlagsAndManifests(t *testing.T) {
-	const operator = "UDKSRPM2KKLHVWKMOLPDFT2QRCYP34KQIBYR6MAIR4JXJ3QIN5HM4V5T"
-	const a, b = "UBLJHT7M2HG3WVUJFNBLBGLK6HMFZM2UWYIQ3PZMRZLLWQTTPW6BK73B", "UCNABA4SFRHLS25YWWPS5VE7MKCOTLFUBKR6EWKA4XO27KTZSKMRB4GE"
-	run := func(in string, args ...string) (string, error) {
+func TestNATSConfigIsThatOfTheOperatorsKeys(t *testing.T) {
+	run := func(args ...string) (string, error) {
 		c := natsConfigCommand()
 		var out bytes.Buffer
-		c.SetIn(strings.NewReader(in))
 		c.SetOut(&out)
 		c.SetErr(&bytes.Buffer{})
 		c.SilenceUsage, c.SilenceErrors = true, true
@@ -85,40 +81,45 @@ func TestNATSConfigTakesDevicesFromFlagsAndManifests(t *testing.T) {
 		err := c.Execute()
 		return out.String(), err
 	}
-	list := `apiVersion: v1
-kind: List
-items:
-- apiVersion: fleet.nationtech.io/v1alpha1
-  kind: Device
-  metadata: {name: b, namespace: shops}
-  spec: {publicKey: ` + b + `}
-- apiVersion: fleet.nationtech.io/v1alpha1
-  kind: Device
-  metadata: {name: c, namespace: shops}
-`
-	got, err := run(list, "--operator-key", operator, "--device", "a="+a, "-f", "-")
+	file := filepath.Join(t.TempDir(), "operator.nk")
+	k := keygenCommand()
+	k.SetOut(&bytes.Buffer{})
+	k.SetArgs([]string{"--out", file})
+	if err := k.Execute(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := run("--nats-seed-file", file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := bus.ServerConfig(bus.ServerAuth{OperatorKeys: []string{operator}, Devices: map[contracts.DeviceID]string{"a": a, "b": b}})
+	keys, err := bus.ReadKeys(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
+	want, err := keys.ServerConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) || strings.Contains(got, strings.TrimSpace(string(seed))) {
 		t.Errorf("printed\n%s", got)
 	}
+	nonsense := filepath.Join(t.TempDir(), "nonsense")
+	if err := os.WriteFile(nonsense, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
-		in, want string
-		args     []string
+		want string
+		args []string
 	}{
-		"no operator":              {"", "--operator-key is missing", nil},
-		"a device without a key":   {"", "is not ID=KEY", []string{"--operator-key", operator, "--device", "a"}},
-		"a key that is none":       {"", "of device a", []string{"--operator-key", operator, "--device", "a=x"}},
-		"a device twice":           {list, `device "b" is there twice`, []string{"--operator-key", operator, "--device", "b=" + a, "-f", "-"}},
-		"YAML that is none":        {"}", "read devices: -, document 1", []string{"--operator-key", operator, "-f", "-"}},
-		"a file that is not there": {"", "no such file", []string{"--operator-key", operator, "-f", "/does/not/exist"}},
+		"no seed":                  {"--nats-seed-file is missing", nil},
+		"a seed that is none":      {"no NKey seed", []string{"--nats-seed-file", nonsense}},
+		"a file that is not there": {"no such file", []string{"--nats-seed-file", "/does/not/exist"}},
 	} {
-		if _, err := run(c.in, c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := run(c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

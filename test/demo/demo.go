@@ -80,10 +80,9 @@ func (d *demo) bringUp(ctx context.Context) error {
 		name string
 		do   func() error
 	}{
-		{"keys for the operator and three devices", func() error { return d.fleet.MakeIdentities(ctx) }},
+		{"keys for the operator", func() error { return d.fleet.MakeKeys(ctx) }},
 		{"control plane: etcd, kube-apiserver, Flux, NATS, Git, registry", func() error { return d.fleet.StartControlPlane(ctx) }},
 		{"fleet operator, with its own rights and no more", func() error { return d.fleet.InstallOperator(ctx, d.manifests) }},
-		{"three devices, each with a podman and an agent", func() error { return d.fleet.StartDevices(ctx) }},
 		{"image hello:v1 to v" + fmt.Sprint(pushes+1), func() (err error) {
 			for v := pushes + 1; v >= 1; v-- {
 				if image, err = d.fleet.PushHello(ctx, version(v)); err != nil {
@@ -97,12 +96,9 @@ func (d *demo) bringUp(ctx context.Context) error {
 			_, err := d.fleet.Repository.Push(ctx, "Begin the fleet")
 			return err
 		}},
-		{"Flux syncs the repository; all three devices serve v1", func() error {
-			if err := d.fleet.Sync(ctx); err != nil {
-				return err
-			}
-			return d.fleet.AllServe(ctx, version(1))
-		}},
+		{"Flux syncs the repository: three devices are awaited", func() error { return d.fleet.Sync(ctx) }},
+		{"a join token; three devices, each with a podman and an agent, join with it", func() error { return d.fleet.JoinDevices(ctx) }},
+		{"all three devices serve v1", func() error { return d.fleet.AllServe(ctx, version(1)) }},
 	} {
 		if err := d.progress.Step(step.name, step.do); err != nil {
 			return err

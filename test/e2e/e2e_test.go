@@ -130,10 +130,9 @@ func (s *suite) must(what string, err error) {
 
 func (s *suite) bringUp() {
 	ctx := s.Context()
-	s.must("make keys", s.MakeIdentities(ctx))
+	s.must("make keys", s.MakeKeys(ctx))
 	s.must("start the control plane", s.StartControlPlane(ctx))
 	s.must("install the operator", s.InstallOperator(ctx, "../../manifests"))
-	s.must("start the devices", s.StartDevices(ctx))
 	var image string
 	for _, v := range []string{"v3", "v2", "v1"} {
 		var err error
@@ -144,6 +143,7 @@ func (s *suite) bringUp() {
 	_, err := s.Repository.Push(ctx, "Begin the fleet")
 	s.must("push", err)
 	s.must("sync", s.Sync(ctx))
+	s.must("have the devices join", s.JoinDevices(ctx))
 	s.must("serve", s.AllServe(ctx, "v1"))
 	s.ready("hello")
 	s.ready("signage")

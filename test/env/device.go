@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
@@ -25,8 +24,6 @@ type Device struct {
 	// answers.
 	HostIP    string
 	HelloPort int
-	// PublicKey is the device's identity.
-	PublicKey string
 	Podman    *podmantest.Podman
 	Agent     *Process
 	// Commands are those that the agent's configuration allows or denies.
@@ -52,10 +49,9 @@ func (o Options) newDevice(id, hostIP string, helloPort int) (*Device, error) {
 }
 
 // configure writes the agent's configuration.
-func (d *Device) configure(natsURL string) error {
+func (d *Device) configure() error {
 	config := map[string]any{
 		"device": d.ID, "stateDir": filepath.Join(d.dir, "state"), "hostIP": d.HostIP, "heartbeatInterval": "2s",
-		"nats": map[string]any{"url": natsURL},
 	}
 	if d.Commands != nil {
 		config["commands"] = d.Commands
@@ -70,14 +66,14 @@ func (d *Device) configure(natsURL string) error {
 	return os.WriteFile(filepath.Join(d.dir, "config.yaml"), raw, 0o600)
 }
 
-// identify has the agent make its key, and remembers the public half.
-func (d *Device) identify(ctx context.Context) error {
-	out, err := run(ctx, d.dir, "/usr/bin/env", append(d.Agent.Env, d.Agent.Path, "identity")...)
-	if err != nil {
+// join has the device join the fleet.
+func (d *Device) join(ctx context.Context, server, token string) error {
+	file := filepath.Join(d.dir, "token")
+	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		return err
 	}
-	d.PublicKey = strings.TrimSpace(out)
-	return nil
+	_, err := run(ctx, d.dir, "/usr/bin/env", append(d.Agent.Env, d.Agent.Path, "join", "--server", server, "--token-file", file)...)
+	return errors.Join(err, os.Remove(file))
 }
 
 // Close stops the agent and removes every container of the device.

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/test/podmantest"
 )
 
@@ -81,28 +83,14 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	return f, nil
 }
 
-// MakeIdentities has every device and the operator make its key, and writes the
-// NATS server's configuration that knows them.
-func (f *Fleet) MakeIdentities(ctx context.Context) error {
+// MakeKeys makes the operator's key, and writes the NATS server's configuration that
+// knows it.
+func (f *Fleet) MakeKeys(ctx context.Context) error {
 	operator := filepath.Join(f.Bin, "fleet-operator")
-	key, err := run(ctx, f.Dir, operator, "keygen", "--out", f.operatorSeed())
-	if err != nil {
+	if _, err := run(ctx, f.Dir, operator, "keygen", "--out", f.operatorSeed()); err != nil {
 		return err
 	}
-	args := []string{"nats-config", "--operator-key", strings.TrimSpace(key)}
-	for _, d := range f.Devices {
-		if err := d.configure("nats://127.0.0.1:4222"); err != nil {
-			return err
-		}
-		if err := d.identify(ctx); err != nil {
-			return err
-		}
-		args = append(args, "--device", d.ID+"="+d.PublicKey)
-	}
-	for _, s := range f.Simulated {
-		args = append(args, "--device", s.ID+"="+s.PublicKey)
-	}
-	config, err := run(ctx, f.Dir, operator, args...)
+	config, err := run(ctx, f.Dir, operator, "nats-config", "--nats-seed-file", f.operatorSeed())
 	if err != nil {
 		return err
 	}
@@ -178,8 +166,23 @@ func (f *Fleet) StartOperator(ctx context.Context) error {
 	})
 }
 
-// StartDevices starts a podman and an agent for each device.
-func (f *Fleet) StartDevices(ctx context.Context) error {
+// JoinDevices starts a podman for each device, has the device join with a token that is
+// for all of them, and starts its agent. Their Devices are in Git.
+func (f *Fleet) JoinDevices(ctx context.Context) error {
+	if err := Until(ctx, time.Minute, "Flux has made the Devices", func(ctx context.Context) error {
+		for _, d := range f.Devices {
+			if err := f.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: d.ID}, &v1alpha1.Device{}); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	token, err := f.Kubectl(ctx, "token", "create", "--namespace", Namespace, "--uses", strconv.Itoa(len(f.Devices)))
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	for _, d := range f.Devices {
 		group.Go(func() error {
@@ -190,7 +193,10 @@ func (f *Fleet) StartDevices(ctx context.Context) error {
 				return fmt.Errorf("podman of %s: %w", d.ID, err)
 			}
 			d.Podman = podman
-			if err := d.configure(f.ControlPlane.NATS); err != nil {
+			if err := d.configure(); err != nil {
+				return err
+			}
+			if err := d.join(ctx, f.ControlPlane.NATS, strings.TrimSpace(token)); err != nil {
 				return err
 			}
 			return d.Agent.Start()
@@ -215,7 +221,7 @@ func (f *Fleet) Scaffold(ctx context.Context, image string) error {
 	f.Repository.URL = url
 	args := []string{"repo", "init", f.Repository.Dir, "--name", RepositoryName, "--namespace", Namespace, "--url", url, "--image", image}
 	for _, d := range f.Devices {
-		args = append(args, "--device", d.ID+"="+d.PublicKey)
+		args = append(args, "--device", d.ID)
 	}
 	if _, err := f.Kubectl(ctx, args...); err != nil {
 		return err

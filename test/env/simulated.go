@@ -22,7 +22,7 @@ type Simulated struct {
 	seedFile string
 }
 
-// Simulate adds devices without machines. It has to come before MakeIdentities.
+// Simulate adds devices without machines. It has to come before StartSimulated.
 func (f *Fleet) Simulate(count int) error {
 	for n := range count {
 		s := &Simulated{ID: fmt.Sprintf("sim-%02d", n+1)}
