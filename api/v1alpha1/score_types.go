@@ -231,6 +231,8 @@ type ConfigMapKeyRef struct {
 	// name of the ConfigMap.
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
 	// key in the ConfigMap.
 	// +required
@@ -256,6 +258,8 @@ type ConfigMapRef struct {
 	// name of the ConfigMap.
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
 	// optional goes on without the ConfigMap when it is missing.
 	// +optional
@@ -321,6 +325,8 @@ type ConfigMapVolume struct {
 	// name of the ConfigMap in the Deployment's namespace.
 	// +required
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
 	Name string `json:"name"`
 	// items choose keys and where they go. Default: every key, under its own name.
 	// +optional
