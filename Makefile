@@ -99,7 +99,7 @@ fmt: ## Format the Go code
 generate: ## Make every generated file anew
 	go tool controller-gen object paths=./api/...
 	go tool controller-gen crd paths=./api/v1alpha1 output:crd:dir=manifests/crd
-	go tool controller-gen rbac:roleName=fleet-operator paths=./operator/deployment paths=./operator/device output:rbac:dir=manifests/rbac
+	go tool controller-gen rbac:roleName=fleet-operator paths=./operator/deployment paths=./operator/device paths=./operator/join output:rbac:dir=manifests/rbac
 	go tool openapi-gen --output-dir operator/liveapi/openapi --output-pkg github.com/nationtech/fleet/operator/liveapi/openapi \
 	  --output-file zz_generated.openapi.go --output-model-name-file zz_generated.model_name.go --report-filename /dev/null --go-header-file /dev/null \
 	  ./api/live/v1alpha1 k8s.io/apimachinery/pkg/apis/meta/v1 k8s.io/apimachinery/pkg/runtime k8s.io/apimachinery/pkg/version

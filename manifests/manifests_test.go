@@ -108,8 +108,8 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 6, "ClusterRoleBinding": 2, "Role": 1,
-		"RoleBinding": 2, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
+		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 6, "ClusterRoleBinding": 2, "Role": 3, "ConfigMap": 1,
+		"RoleBinding": 4, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
 		"Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
@@ -127,9 +127,12 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		{"fleet-system", "create", leases, "leases", true},
 		{"shops", "create", leases, "leases", false},
 		{"shops", "patch", fleet, "devices", true},
-		{"shops", "create", fleet, "devices", false},
+		{"shops", "create", fleet, "devices", true},
 		{"shops", "delete", fleet, "devices", false},
-		{"fleet-system", "create", fleet, "devices", false},
+		{"shops", "get", "", "secrets", true},
+		{"shops", "list", "", "secrets", false},
+		{"shops", "patch", "", "configmaps", false},
+		{"fleet-system", "create", "", "configmaps", false},
 		{"fleet-system", "create", fleet, "deployments", false},
 		{"shops", "delete", fleet, "deployments", false},
 	} {

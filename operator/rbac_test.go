@@ -25,6 +25,7 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleet/api/jointoken"
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/test/simulated"
@@ -128,6 +129,9 @@ func (f *fleet) doEverything() {
 		f.complete("app", 1)
 		return fmt.Sprintf("none of %d events was told twice", len(events.Items))
 	})
+	// A device comes with a token.
+	_, err := f.joiner(unique(f.T, "till"), f.token(func(k *jointoken.Token) { k.AutoApprove = true })).join(f.T)
+	must(f.T, err)
 	// Somebody looks, who may.
 	user := "viewer-of-" + f.namespace
 	f.bind(f.namespace, user, "fleet-view")
@@ -177,6 +181,9 @@ func grants(f *fleet) (out []grant) {
 			continue
 		}
 		must(f.T, runtime.DefaultUnstructuredConverter.FromUnstructured(o.Object, &binding))
+		if !slices.ContainsFunc(binding.Subjects, func(s rbacv1.Subject) bool { return s.Name == "fleet-operator" && s.Namespace == systemNamespace }) {
+			continue
+		}
 		role := binding.RoleRef.Kind + " " + binding.RoleRef.Name
 		if o := roles[role]; o != nil {
 			mine[role] = true
