@@ -84,13 +84,18 @@ func must(t testing.TB, err error) {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOn(t, podmantest.Options{Name: "agent"})
+}
+
+func newWorldOn(t *testing.T, o podmantest.Options) *world {
+	t.Helper()
 	w := &world{T: t, log: &buffer{}, states: map[string]contracts.DeploymentState{}, port: -1}
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the agent's log:\n%s", w.log)
 		}
 	})
-	p, err := podmantest.Start(t.Context(), podmantest.Options{Name: "agent"})
+	p, err := podmantest.Start(t.Context(), o)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := p.Close(); err != nil {
@@ -103,6 +108,7 @@ func newWorld(t *testing.T) *world {
 	must(t, p.LoadImage(image, binary))
 
 	dir := t.TempDir()
+	must(t, os.Chmod(filepath.Dir(dir), 0o711)) // podman's user is another where it is rootless
 	w.config = config.Config{
 		Device: device, StateDir: filepath.Join(dir, "state"), HeartbeatInterval: time.Second, HostIP: hostIP,
 		NATS:   config.NATS{SeedFile: filepath.Join(dir, "state", "identity.nk")},

@@ -23,8 +23,11 @@ func (idle) Do(context.Context, *reconcile.Desired, reconcile.Step) error { retu
 func (idle) Settle(context.Context, contracts.DeploymentName, *reconcile.Desired) error {
 	return nil
 }
-func (idle) PodIP(context.Context, string) (string, error) { return "", nil }
-func (idle) Log(context.Context, string) (string, error)   { return "", nil }
+func (idle) Rootless(context.Context) (bool, error) { return false, nil }
+func (idle) Address(context.Context, string) (reconcile.Address, error) {
+	return reconcile.Address{}, nil
+}
+func (idle) Log(context.Context, string) (string, error) { return "", nil }
 func (idle) Exec(context.Context, string, contracts.Container, []string) error {
 	return nil
 }

@@ -8,10 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
+	"os"
 	"strings"
 	"time"
 
+	"github.com/nationtech/fleet/agent/reconcile"
 	"github.com/nationtech/fleet/contracts"
 )
 
@@ -20,7 +21,7 @@ type Exec func(ctx context.Context, command []string) error
 
 // looker takes single looks at one container.
 type looker struct {
-	host string
+	at   reconcile.Address
 	exec Exec
 }
 
@@ -40,18 +41,37 @@ func (l looker) try(ctx context.Context, p contracts.Probe) error {
 	case p.HTTP != nil:
 		return l.http(ctx, *p.HTTP)
 	case p.TCP != nil:
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", l.address(p.TCP.Port))
-		if err != nil {
-			return bare(err)
-		}
-		return conn.Close()
+		return l.tcp(ctx, p.TCP.Port, min(longSilence, time.Duration(p.Timeout)*time.Second*3/4))
 	}
 	return l.exec(ctx, p.Exec)
 }
 
-func (l looker) address(port int32) string {
-	return net.JoinHostPort(l.host, strconv.Itoa(int(port)))
+// longSilence bounds how long a connection to a mapped port has to stay open. Rootless
+// podman accepts it whoever listens, and closes it when nobody does: after 200 to 300 ms
+// with podman 4.3.
+const longSilence = 2 * time.Second
+
+func (l looker) tcp(ctx context.Context, port int32, silence time.Duration) error {
+	address, err := l.at.Of(port)
+	if err != nil {
+		return err
+	}
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return bare(err)
+	}
+	defer conn.Close()
+	if l.at.Host != "" {
+		return nil
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("connect to port %d: nobody listens", port)
+	}
+	return nil
 }
 
 // maxBody bounds what is read of an answer.
@@ -66,7 +86,11 @@ func (l looker) http(ctx context.Context, p contracts.HTTPProbe) error {
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+l.address(p.Port)+path, nil)
+	address, err := l.at.Of(p.Port)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+address+path, nil)
 	if err != nil {
 		return err
 	}

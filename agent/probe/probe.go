@@ -23,9 +23,9 @@ type Target struct {
 	Spec contracts.Container
 	// Started is when this run began.
 	Started time.Time
-	// Host is where its ports are.
-	Host string
-	Exec Exec
+	// Address is where its ports are.
+	Address reconcile.Address
+	Exec    Exec
 	// WasReady is set for a container that was ready before the agent restarted: it
 	// stays so until a look says otherwise.
 	WasReady bool
@@ -76,7 +76,7 @@ func (p *Prober) set(change func(*reconcile.Health)) {
 }
 
 func (p *Prober) run(ctx context.Context, t Target) {
-	l := looker{host: t.Host, exec: t.Exec}
+	l := looker{at: t.Address, exec: t.Exec}
 	if t.Spec.Startup != nil && !p.startup(ctx, l, t) {
 		return
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nationtech/fleet/agent/reconcile"
 	"github.com/nationtech/fleet/contracts"
 )
 
@@ -91,7 +92,7 @@ func TestLooksSayWhatIsWrong(t *testing.T) {
 		t.Fatal(err)
 	}
 	port := int32(n)
-	l := looker{host: host, exec: func(_ context.Context, command []string) error {
+	l := looker{at: reconcile.Address{Host: host}, exec: func(_ context.Context, command []string) error {
 		if command[0] == "false" {
 			return errors.New("exit code 1")
 		}
@@ -119,5 +120,41 @@ func TestLooksSayWhatIsWrong(t *testing.T) {
 		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
 			t.Errorf("%s: %v", c.name, err)
 		}
+	}
+}
+
+// A mapped port is accepted by somebody who is not the container, and closes when the
+// container does not listen.
+func TestLookAtMappedPorts(t *testing.T) {
+	listen := func(serve func(net.Conn)) string {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				serve(conn)
+			}
+		}()
+		return l.Addr().String()
+	}
+	l := looker{at: reconcile.Address{Mapped: map[int32]string{
+		1: listen(func(c net.Conn) { _ = c.Close() }),
+		2: listen(func(c net.Conn) { t.Cleanup(func() { _ = c.Close() }) }),
+		3: listen(func(c net.Conn) { _, _ = c.Write([]byte("220 hello\r\n")) }),
+	}}}
+	for port, want := range map[int32]string{1: "nobody listens", 2: "", 3: "", 4: "not mapped"} {
+		err := l.look(t.Context(), contracts.Probe{TCP: &contracts.TCPProbe{Port: port}, Timeout: 1})
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("port %d: %v, want %q", port, err, want)
+		}
+	}
+	if err := l.look(t.Context(), contracts.Probe{HTTP: &contracts.HTTPProbe{Port: 4}, Timeout: 1}); err == nil || !strings.Contains(err.Error(), "not mapped") {
+		t.Errorf("HTTP to a port that is not mapped: %v", err)
 	}
 }

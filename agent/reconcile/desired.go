@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nationtech/fleet/contracts"
@@ -56,6 +57,9 @@ type Settings struct {
 	// HostIP is where a port without an address of its own is mapped; empty is
 	// every address.
 	HostIP string
+	// Rootless tells that podman has no rights of its own on the device: nobody but
+	// its pods reaches their network, so what is probed has to be mapped.
+	Rootless bool
 }
 
 // hashFormat is part of every hash. Raising it replaces every container of the
@@ -95,6 +99,9 @@ func Compile(ds contracts.DesiredState, s Settings) (*Desired, error) {
 			d.Ports = append(d.Ports, p)
 		}
 	}
+	if s.Rootless && !d.HostNetwork {
+		d.Ports = append(d.Ports, probed(score.Containers, d.Ports)...)
+	}
 	var inits []string
 	for _, u := range d.Units {
 		if u.Init {
@@ -110,6 +117,30 @@ func Compile(ds contracts.DesiredState, s Settings) (*Desired, error) {
 		d.Units[i].ContainerName = fmt.Sprintf("%s_%s_%s", prefix, u.Name, hash("name", d.PodHash, u.Hash)[:10])
 	}
 	return d, nil
+}
+
+// probed are the ports that probes need and nobody has mapped, each on a port of the
+// device's loopback address that the runtime chooses.
+func probed(containers []contracts.Container, mapped []contracts.Port) []contracts.Port {
+	var more []contracts.Port
+	need := func(n int32) {
+		same := func(p contracts.Port) bool { return p.Container == n && p.Protocol == "TCP" }
+		if !slices.ContainsFunc(mapped, same) && !slices.ContainsFunc(more, same) {
+			more = append(more, contracts.Port{Container: n, HostIP: "127.0.0.1", Protocol: "TCP"})
+		}
+	}
+	for _, c := range containers {
+		for _, p := range []*contracts.Probe{c.Startup, c.Readiness, c.Liveness} {
+			switch {
+			case p == nil:
+			case p.HTTP != nil:
+				need(p.HTTP.Port)
+			case p.TCP != nil:
+				need(p.TCP.Port)
+			}
+		}
+	}
+	return more
 }
 
 // unit hashes what the container is made from: its own part of the score and the

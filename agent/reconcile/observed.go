@@ -1,6 +1,11 @@
 package reconcile
 
-import "time"
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+)
 
 // Observed is what the runtime has of one deployment.
 type Observed struct {
@@ -53,6 +58,26 @@ const (
 	StateExited  State = "exited"
 	StateBroken  State = "broken"
 )
+
+// Address is where a pod's ports are reached from the device.
+type Address struct {
+	// Host has every port, under its own number. It is empty for a pod whose network
+	// nobody outside of it reaches.
+	Host string
+	// Mapped are the host:port of those that are mapped to the device.
+	Mapped map[int32]string
+}
+
+// Of is the host:port of one port.
+func (a Address) Of(port int32) (string, error) {
+	if a.Host != "" {
+		return net.JoinHostPort(a.Host, strconv.Itoa(int(port))), nil
+	}
+	if at, ok := a.Mapped[port]; ok {
+		return at, nil
+	}
+	return "", fmt.Errorf("port %d of the pod is not mapped to the device, and rootless podman has no other way to it", port)
+}
 
 // Current is the pod that is the wanted one and whole, or nil.
 func (o Observed) Current(d *Desired) *Pod {

@@ -19,7 +19,13 @@ const rounds = 20
 // and returns when to look again; zero is when something happens.
 func (w *Worker) look(ctx context.Context) time.Time {
 	if w.target != nil && w.want == nil {
-		want, err := reconcile.Compile(*w.target, w.o.Settings)
+		rootless, err := w.o.Driver.Rootless(ctx)
+		if err != nil {
+			return w.failed(ctx, err, reconcile.Observed{})
+		}
+		settings := w.o.Settings
+		settings.Rootless = rootless
+		want, err := reconcile.Compile(*w.target, settings)
 		if err != nil {
 			reason := reconcile.ReasonInvalid
 			if errors.Is(err, reconcile.ErrNoDriver) {

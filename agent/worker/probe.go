@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/nationtech/fleet/agent/probe"
@@ -30,13 +31,13 @@ func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
 		if p := w.probers[c.ID]; p != nil && p.pid == c.PID && p.digest == w.want.Digest {
 			continue
 		}
-		host, err := w.hostOf(ctx, pod)
+		at, err := w.addressOf(ctx, pod)
 		if err != nil {
 			return err
 		}
 		ready := w.wasReady(u.Name, c.ID)
 		w.dropProber(c.ID)
-		w.probers[c.ID] = w.probe(ctx, u, c, host, ready)
+		w.probers[c.ID] = w.probe(ctx, u, c, at, ready)
 	}
 	for id, p := range w.probers {
 		if pid, ok := keep[id]; !ok || pid != p.pid {
@@ -59,9 +60,9 @@ func running(o reconcile.Observed) map[string]int {
 	return pids
 }
 
-func (w *Worker) probe(ctx context.Context, u reconcile.Unit, c *reconcile.Container, host string, ready bool) *probing {
+func (w *Worker) probe(ctx context.Context, u reconcile.Unit, c *reconcile.Container, at reconcile.Address, ready bool) *probing {
 	return &probing{pid: c.PID, digest: w.want.Digest, Prober: probe.Start(ctx, probe.Target{
-		Spec: u.Spec, Started: c.Started, Host: host, WasReady: ready,
+		Spec: u.Spec, Started: c.Started, Address: at, WasReady: ready,
 		Exec: func(ctx context.Context, command []string) error { return w.o.Driver.Exec(ctx, c.ID, u.Spec, command) },
 	}, w.Look)}
 }
@@ -78,15 +79,12 @@ func (w *Worker) wasReady(unit, id string) bool {
 	return false
 }
 
-// hostOf is where the pod's ports are.
-func (w *Worker) hostOf(ctx context.Context, pod *reconcile.Pod) (string, error) {
+// addressOf is where the pod's ports are.
+func (w *Worker) addressOf(ctx context.Context, pod *reconcile.Pod) (reconcile.Address, error) {
 	if pod.Infra == nil {
-		if w.o.Settings.HostIP != "" {
-			return w.o.Settings.HostIP, nil
-		}
-		return "127.0.0.1", nil
+		return reconcile.Address{Host: cmp.Or(w.o.Settings.HostIP, "127.0.0.1")}, nil
 	}
-	return w.o.Driver.PodIP(ctx, pod.Infra.ID)
+	return w.o.Driver.Address(ctx, pod.Infra.ID)
 }
 
 func (w *Worker) health() map[string]reconcile.Health {

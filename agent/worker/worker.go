@@ -26,8 +26,10 @@ type Driver interface {
 	Do(ctx context.Context, want *reconcile.Desired, s reconcile.Step) error
 	// Settle removes what is no longer needed beside containers.
 	Settle(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) error
-	// PodIP is the address of the pod with that infra container.
-	PodIP(ctx context.Context, infraID string) (string, error)
+	// Rootless reports whether only pods themselves reach their network.
+	Rootless(ctx context.Context) (bool, error)
+	// Address is where the pod with that infra container is reached.
+	Address(ctx context.Context, infraID string) (reconcile.Address, error)
 	// Log is the end of a container's log.
 	Log(ctx context.Context, id string) (string, error)
 	// Exec runs a probe's command in a container.

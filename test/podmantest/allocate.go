@@ -27,6 +27,9 @@ func allocate(ctx context.Context, o Options, start func(record) (record, error)
 	for i := range slots {
 		rec := record{Index: i, Dir: o.Dir, RunDir: filepath.Join(base, fmt.Sprint(i)), Network: fmt.Sprintf("fleet-%s-%d", o.Name, i),
 			Bridge: fmt.Sprintf("fleetpm%d", i), Subnet: o.Subnet, Registries: o.InsecureRegistries, OwnerPID: os.Getpid(), Keep: o.Keep}
+		if o.Rootless {
+			rec.UID = firstUID + i
+		}
 		if rec.Subnet == "" {
 			rec.Subnet = fmt.Sprintf("10.213.%d.0/24", i)
 		}

@@ -42,7 +42,7 @@ func (p *Podman) remove() error {
 			}
 		}
 	}
-	errs = append(errs, stopProcess(p.rec.ServicePID, p.service), p.endProcesses(), p.unmount(), p.removeBridge())
+	errs = append(errs, stopProcess(p.rec.ServicePID, p.service), p.endProcesses(""), p.unmount(), p.removeBridge())
 	errs = append(errs, os.RemoveAll(p.rec.RunDir), os.RemoveAll(p.rec.Dir), os.RemoveAll(p.rec.file()))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close podman in %s: %w", p.rec.Dir, err)
@@ -66,10 +66,10 @@ func stopProcess(pid int, cmd *exec.Cmd) error {
 	return waitUntil(5*time.Second, func() bool { return !alive(pid, "podman") })
 }
 
-// endProcesses ends conmon and the like: whatever has the run directory in its
-// command line and is not this process.
-func (p *Podman) endProcesses() error {
-	word := p.rec.RunDir + "/"
+// endProcesses ends what is of this podman and has a word in its command line, such as
+// conmon: whatever has the run directory in it, and for a rootless podman whatever is
+// its user's.
+func (p *Podman) endProcesses(word string) error {
 	return waitUntil(5*time.Second, func() bool {
 		left := 0
 		entries, err := os.ReadDir("/proc")
@@ -82,7 +82,7 @@ func (p *Podman) endProcesses() error {
 				continue
 			}
 			line, err := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-			if err != nil || !bytes.Contains(line, []byte(word)) || !strings.Contains(string(line), "podman") && !strings.Contains(string(line), "conmon") {
+			if err != nil || len(line) == 0 || !bytes.Contains(line, []byte(word)) || !p.rec.owns(e, line) {
 				continue
 			}
 			left++
@@ -90,6 +90,19 @@ func (p *Podman) endProcesses() error {
 		}
 		return left == 0
 	})
+}
+
+// owns reports whether a process is of this podman.
+func (r record) owns(process os.DirEntry, line []byte) bool {
+	if r.UID != 0 {
+		info, err := process.Info()
+		if err != nil {
+			return false
+		}
+		stat, ok := info.Sys().(*syscall.Stat_t)
+		return ok && r.isOf(int(stat.Uid))
+	}
+	return bytes.Contains(line, []byte(r.RunDir+"/")) && (bytes.Contains(line, []byte("podman")) || bytes.Contains(line, []byte("conmon")))
 }
 
 // unmount takes what is mounted below the directories away, the deepest first.

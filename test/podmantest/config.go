@@ -22,6 +22,11 @@ func (r record) writeConfig(registries []string) error {
 			return err
 		}
 	}
+	if r.UID != 0 {
+		if err := r.writeUser(); err != nil {
+			return err
+		}
+	}
 	network, err := r.network()
 	if err != nil {
 		return err
@@ -50,6 +55,9 @@ func (r record) containersConf() string {
 	if hybridCgroups() {
 		// crun refuses hybrid cgroups.
 		b.WriteString("runtime = \"runc\"\n")
+	}
+	if r.UID != 0 {
+		return b.String()
 	}
 	fmt.Fprintf(&b, "[network]\nnetwork_backend = \"netavark\"\ndefault_network = %q\n", r.Network)
 	return b.String()

@@ -36,6 +36,9 @@ func (p *Podman) LoadImage(name, binary string) error {
 	if err := writeLayer(layer, binary); err != nil {
 		return fmt.Errorf("pack %s: %w", binary, err)
 	}
+	if err := os.Chmod(layer.Name(), 0o644); err != nil {
+		return err
+	}
 	_, err = p.Run("import", "--quiet", "--change", `ENTRYPOINT ["/app"]`, layer.Name(), name)
 	return err
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // RequiredPackages are the Debian packages that Start needs.
-const RequiredPackages = "podman runc netavark iptables catatonit"
+const RequiredPackages = "podman runc netavark iptables catatonit uidmap slirp4netns"
 
 // commandTimeout bounds one call of the command line; the slowest is building
 // the pause image on a busy machine.
@@ -33,6 +33,9 @@ type Options struct {
 	InsecureRegistries []string
 	// Log receives what the service prints. Default: nowhere.
 	Log io.Writer
+	// Rootless has it run as a user without rights on the machine, one that is known to
+	// its own processes alone.
+	Rootless bool
 	// Keep lets the podman outlive the process that started it, until Close on
 	// what Attach returns. Otherwise the next Start of anyone removes it.
 	Keep bool
@@ -55,7 +58,7 @@ type Podman struct {
 // Start makes a podman and returns when its API answers. An error says what to
 // install when something is missing.
 func Start(ctx context.Context, o Options) (*Podman, error) {
-	if err := preflight(); err != nil {
+	if err := preflight(o.Rootless); err != nil {
 		return nil, err
 	}
 	if o.Name == "" {
@@ -87,11 +90,15 @@ func Start(ctx context.Context, o Options) (*Podman, error) {
 }
 
 // preflight names what is missing before anything is made.
-func preflight() error {
+func preflight(rootless bool) error {
 	if os.Geteuid() != 0 {
 		return errors.New("a podman of its own needs root: run as root or under sudo")
 	}
-	for _, tool := range []string{"podman", "conmon", "iptables", "ip"} {
+	tools := []string{"podman", "conmon", "iptables", "ip"}
+	if rootless {
+		tools = append(tools, "newuidmap", "slirp4netns", "unshare", "setpriv")
+	}
+	for _, tool := range tools {
 		if _, err := exec.LookPath(tool); err != nil {
 			return fmt.Errorf("%s is missing: run `make deps`, or `apt-get install --no-install-recommends %s iproute2`", tool, RequiredPackages)
 		}
@@ -105,8 +112,7 @@ func (p *Podman) start(ctx context.Context, o Options) error {
 	}
 	// The first pod builds the pause image; --log-level keeps the service quiet.
 	args := append(p.rec.globalArgs(), "--log-level=error", "system", "service", "--time=0", p.Socket)
-	cmd := exec.Command("podman", args...)
-	cmd.Env = p.Env()
+	cmd := p.command(context.Background(), args...)
 	cmd.Stdout, cmd.Stderr = o.Log, o.Log
 	// Its own process group, so that a Ctrl-C for the caller leaves the service up
 	// until Close has removed the containers with it.
@@ -138,9 +144,23 @@ func (p *Podman) await(ctx context.Context) error {
 	}
 }
 
+// command is `podman args…`, as the user that this one is of.
+func (p *Podman) command(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "podman", args...)
+	if p.rec.UID != 0 {
+		cmd = p.rec.asUser(ctx, append([]string{"podman"}, args...))
+	}
+	cmd.Env = p.Env()
+	return cmd
+}
+
 // Env is the environment in which `podman` finds the settings of this one.
 func (p *Podman) Env() []string {
-	return append(os.Environ(),
+	env := os.Environ()
+	if p.rec.UID != 0 {
+		env = append(env, p.rec.userEnv()...)
+	}
+	return append(env,
 		"CONTAINERS_CONF="+filepath.Join(p.rec.RunDir, "containers.conf"),
 		"CONTAINERS_REGISTRIES_CONF="+filepath.Join(p.rec.RunDir, "registries.conf"))
 }
@@ -153,8 +173,7 @@ func (p *Podman) Args() []string { return p.rec.globalArgs() }
 func (p *Podman) Run(args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "podman", append(p.Args(), args...)...)
-	cmd.Env = p.Env()
+	cmd := p.command(ctx, append(p.Args(), args...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -167,7 +186,7 @@ func (p *Podman) Run(args ...string) ([]byte, error) {
 // StopService ends the API service and leaves the containers running, as when
 // podman is updated or crashes; StartService brings it back.
 func (p *Podman) StopService() error {
-	if err := stopProcess(p.rec.ServicePID, p.service); err != nil {
+	if err := errors.Join(stopProcess(p.rec.ServicePID, p.service), p.endProcesses("service")); err != nil {
 		return err
 	}
 	p.service, p.rec.ServicePID = nil, 0

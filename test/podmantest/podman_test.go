@@ -77,6 +77,53 @@ func TestSeveralRunBesideEachOtherAndLeaveNothing(t *testing.T) {
 	}
 }
 
+func TestRootless(t *testing.T) {
+	ctx := t.Context()
+	binary, err := podmantest.BuildTestApp(ctx, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := podmantest.Start(ctx, podmantest.Options{Rootless: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := false
+	t.Cleanup(func() {
+		if !closed {
+			_ = p.Close()
+		}
+	})
+	if out, err := p.Run("info", "--format", "{{.Host.Security.Rootless}}"); err != nil || strings.TrimSpace(string(out)) != "true" {
+		t.Fatalf("rootless: %s, %v", out, err)
+	}
+	if err := p.LoadImage("localhost/app:1", binary); err != nil {
+		t.Fatal(err)
+	}
+	port := freePort(t)
+	if _, err := p.Run("run", "-d", "--pod=new:web", "-p", fmt.Sprintf("127.0.0.1:%d:8080", port), "-e", "MSG=hi", "localhost/app:1"); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, fmt.Sprintf("http://127.0.0.1:%d/", port)); got != "hi\n" {
+		t.Errorf("it answers %q", got)
+	}
+	if err := p.StopService(); err != nil {
+		t.Fatal(err)
+	}
+	if got := get(t, fmt.Sprintf("http://127.0.0.1:%d/", port)); got != "hi\n" {
+		t.Errorf("without the service it answers %q", got)
+	}
+	if err := p.StartService(ctx); err != nil {
+		t.Fatal(err)
+	}
+	closed = true
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(p.Dir); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("storage %s is left: %v", p.Dir, err)
+	}
+}
+
 func TestServiceStopsAndStartsWithoutTouchingContainers(t *testing.T) {
 	p, err := podmantest.Start(t.Context(), podmantest.Options{})
 	if err != nil {

@@ -21,6 +21,8 @@ type record struct {
 	OwnerPID   int      `json:"ownerPID"`
 	ServicePID int      `json:"servicePID"`
 	Keep       bool     `json:"keep"`
+	// UID is the user of a rootless podman; 0 for a podman of root's.
+	UID int `json:"uid,omitempty"`
 }
 
 // base holds the records and run directories. It is short because the paths of
@@ -52,12 +54,16 @@ func load(path string) (record, error) {
 
 // globalArgs point podman to this one's directories and away from the host's.
 func (r record) globalArgs() []string {
-	return []string{
+	args := []string{
 		"--root", filepath.Join(r.Dir, "storage"),
 		"--runroot", filepath.Join(r.RunDir, "run"),
 		"--tmpdir", filepath.Join(r.RunDir, "tmp"),
-		"--network-config-dir", filepath.Join(r.RunDir, "networks"),
 	}
+	if r.UID != 0 {
+		// Podman's own choice copies every layer.
+		return append(args, "--storage-driver", "overlay")
+	}
+	return append(args, "--network-config-dir", filepath.Join(r.RunDir, "networks"))
 }
 
 // running reports whether the service or the one that started it is alive.

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/nationtech/fleet/agent/reconcile"
@@ -53,6 +54,8 @@ type Options struct {
 type Driver struct {
 	o Options
 	c *client
+	// rootless is nil until podman was asked.
+	rootless atomic.Pointer[bool]
 }
 
 // New returns a driver; podman need not answer yet.

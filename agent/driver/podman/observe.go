@@ -2,7 +2,6 @@ package podman
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -169,31 +168,4 @@ func moment(seconds int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(seconds, 0)
-}
-
-// PodIP is the address of a pod on podman's network, by its infra container.
-func (d *Driver) PodIP(ctx context.Context, infraID string) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	var out struct {
-		NetworkSettings struct {
-			IPAddress string
-			Networks  map[string]struct{ IPAddress, GlobalIPv6Address string }
-		}
-	}
-	if err := d.c.call(ctx, http.MethodGet, "/containers/"+infraID+"/json", nil, nil, &out); err != nil {
-		return "", d.failure("look for the pod's address", err, reconcile.ReasonNoDriver)
-	}
-	if ip := out.NetworkSettings.IPAddress; ip != "" {
-		return ip, nil
-	}
-	for _, n := range out.NetworkSettings.Networks {
-		if n.IPAddress != "" {
-			return n.IPAddress, nil
-		}
-		if n.GlobalIPv6Address != "" {
-			return n.GlobalIPv6Address, nil
-		}
-	}
-	return "", fmt.Errorf("container %s has no address", short(infraID))
 }
