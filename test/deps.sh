@@ -3,7 +3,7 @@
 set -euo pipefail
 
 # command:package, so that a machine that has the commands from elsewhere is left alone.
-wanted=(git:git podman:podman runc:runc iptables:iptables nft:nftables ip:iproute2 newuidmap:uidmap slirp4netns:slirp4netns script:bsdutils
+wanted=(git:git podman:podman runc:runc iptables:iptables nft:nftables ip:iproute2 newuidmap:uidmap slirp4netns:slirp4netns systemd-analyze:systemd script:bsdutils
   /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
   /usr/libexec/podman/catatonit:catatonit)
 

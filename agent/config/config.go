@@ -63,7 +63,8 @@ type NATS struct {
 
 // Podman is how the agent reaches podman.
 type Podman struct {
-	// Socket of podman's API, as unix:///path.
+	// Socket of podman's API, as unix:///path. Default: that of the agent's user, where
+	// podman itself puts it.
 	Socket string
 	// Network that pods join; empty for podman's default.
 	Network string
@@ -122,7 +123,7 @@ func settings(data []byte) (Config, error) {
 	c := Config{
 		StateDir: "/var/lib/fleet-agent", HeartbeatInterval: 30 * time.Second,
 		Podman: Podman{
-			Socket: "unix:///run/fleet-agent/podman.sock",
+			Socket: podmanSocket(os.Geteuid(), os.Getenv("XDG_RUNTIME_DIR")),
 			Allow:  policy.Podman{HostPorts: []policy.Ports{policy.Unprivileged}},
 		},
 		// What runs in a container at somebody's word is not in Git: a device has to be

@@ -39,6 +39,18 @@ func socket(s string) error {
 	return nil
 }
 
+// podmanSocket is where the podman of a user has its socket: root's has one of the
+// device, every other's is rootless.
+func podmanSocket(uid int, runtimeDir string) string {
+	if uid == 0 {
+		return "unix:///run/podman/podman.sock"
+	}
+	if runtimeDir == "" {
+		runtimeDir = fmt.Sprintf("/run/user/%d", uid)
+	}
+	return "unix://" + filepath.Join(runtimeDir, "podman/podman.sock")
+}
+
 func absolute(s string) error {
 	if !filepath.IsAbs(s) {
 		return fmt.Errorf("%q must be an absolute path", s)

@@ -1,15 +1,17 @@
 #!/bin/sh
 # Installs or updates the agent on a Debian-like system with systemd.
-#   install.sh --binary ./fleet-agent --server nats://fleet.example.com:4222 [--device ID] [--ca-file ca.pem]
-# It may be run again at any time; a configuration that is there is kept.
+#   install.sh --binary ./fleet-agent --server nats://fleet.example.com:4222 [--device ID] [--ca-file ca.pem] [--rootful]
+# It may be run again at any time; a configuration that is there is kept. Containers
+# are run by a rootless podman of the agent's user, or with --rootful by root's.
 set -eu
 
-usage() { sed -n '2,4s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { echo "install.sh: $*" >&2; exit 1; }
 
-binary='' server='' device='' ca=''
+binary='' server='' device='' ca='' rootful=''
 while [ $# -gt 0 ]; do
   case $1 in
+    --rootful) rootful=yes; shift; continue ;;
     --binary|--server|--device|--ca-file) [ $# -ge 2 ] || usage ;;
     *) usage ;;
   esac
@@ -24,12 +26,23 @@ done
 
 here=$(cd "$(dirname "$0")" && pwd)
 config=/etc/fleet-agent/config.yaml
+home=/var/lib/fleet-agent
+socket=unix:///run/fleet-agent/podman.sock # of --rootful
 [ "$(id -u)" -eq 0 ] || fail "run it as root: sudo $0 …"
 command -v systemctl >/dev/null || fail "this system has no systemd"
 [ -n "$binary" ] || usage
 [ -x "$binary" ] || fail "--binary $binary is not an executable"
 [ -n "$server" ] || [ -e "$config" ] || fail "--server is missing, and there is no $config yet"
 [ -z "$ca" ] || [ -r "$ca" ] || fail "--ca-file $ca can't be read"
+
+# Containers of one podman and of the other would be in each other's way.
+if [ -n "$rootful" ]; then
+  [ ! -e "$config" ] || grep -q "$socket" "$config" ||
+    fail "--rootful needs these lines in $config: podman: {socket: '$socket'}"
+else
+  [ ! -e /etc/systemd/system/fleet-agent-podman.socket ] ||
+    fail "root's podman runs this device's containers: say --rootful to go on so; to change, remove its pods and /etc/systemd/system/fleet-agent-podman.* first"
+fi
 
 # helper reports whether podman finds one of its helpers.
 helper() {
@@ -40,12 +53,19 @@ helper() {
   return 1
 }
 # lacking names the packages that are not there. Podman works without most of them
-# until the first pod: that needs catatonit, its network netavark and iptables, and
-# names in it aardvark-dns.
+# until the first pod: that needs catatonit; root's network netavark and iptables, and
+# names in it aardvark-dns; a rootless one slirp4netns, its users uidmap, and its limits
+# on memory and processors a session of systemd's.
 lacking() {
-  for name in podman catatonit netavark aardvark-dns iptables; do
-    helper "$name" || echo "$name"
-  done
+  for name in podman catatonit; do helper "$name" || echo "$name"; done
+  if [ -n "$rootful" ]; then
+    for name in netavark aardvark-dns iptables; do helper "$name" || echo "$name"; done
+    return
+  fi
+  helper slirp4netns || echo slirp4netns
+  helper newuidmap || echo uidmap
+  [ -e /usr/lib/systemd/user/dbus.socket ] || echo dbus-user-session
+  ls /lib/*/security/pam_systemd.so >/dev/null 2>&1 || ls /usr/lib/security/pam_systemd.so >/dev/null 2>&1 || echo libpam-systemd
 }
 missing=$(lacking | xargs)
 if [ -n "$missing" ]; then
@@ -64,7 +84,7 @@ case $version in
   [0-3].*) fail "podman is $version; the agent needs 4.0 or later" ;;
 esac
 getent passwd fleet-agent >/dev/null ||
-  useradd --system --user-group --home-dir /var/lib/fleet-agent --shell /usr/sbin/nologin fleet-agent
+  useradd --system --user-group --home-dir "$home" --shell /usr/sbin/nologin fleet-agent
 
 install -D -m 0755 "$binary" /usr/local/bin/fleet-agent.new
 mv /usr/local/bin/fleet-agent.new /usr/local/bin/fleet-agent
@@ -76,6 +96,7 @@ if [ ! -e "$config" ]; then
     echo "nats:"
     echo "  url: $server"
     [ -z "$ca" ] || echo "  caFile: /etc/fleet-agent/ca.pem"
+    [ -z "$rootful" ] || echo "podman: {socket: '$socket'}"
   } >"$config.new"
   chmod 0644 "$config.new"
   mv "$config.new" "$config"
@@ -83,17 +104,42 @@ fi
 FLEET_AGENT_CONFIG=$config /usr/local/bin/fleet-agent validate-config >&2
 
 # Before the service runs: the key that is printed is the one that it will have.
-install -d -m 0711 -o fleet-agent -g fleet-agent /var/lib/fleet-agent
+install -d -m 0711 -o fleet-agent -g fleet-agent "$home"
 key=$(runuser -u fleet-agent -- env FLEET_AGENT_CONFIG="$config" /usr/local/bin/fleet-agent identity)
 
-for unit in fleet-agent.service fleet-agent-podman.service fleet-agent-podman.socket; do
-  install -D -m 0644 "$here/$unit" "/etc/systemd/system/$unit"
-done
-# Of an earlier installation, which had the agent use podman's own socket.
-rm -f /etc/systemd/system/podman.socket.d/fleet-agent.conf
-systemctl daemon-reload
-systemctl enable --quiet fleet-agent-podman.socket fleet-agent.service
-systemctl restart fleet-agent-podman.socket fleet-agent.service
+# rootless gives the agent's user a podman: other users' numbers for its containers, and
+# systemd's session of that user, which has the socket and outlives every login.
+rootless() {
+  for kind in uid gid; do
+    grep -q '^fleet-agent:' "/etc/sub$kind" 2>/dev/null && continue
+    touch "/etc/sub$kind"
+    first=$(awk -F: 'BEGIN {n = 100000} $2 + $3 > n {n = $2 + $3} END {print n}' /etc/subuid /etc/subgid 2>/dev/null)
+    usermod "--add-sub${kind}s" "$first-$((first + 65535))" fleet-agent
+  done
+  conf=$home/.config/containers/containers.conf
+  if [ ! -e "$conf" ]; then
+    runuser -u fleet-agent -- mkdir -p "$(dirname "$conf")"
+    # A system user may not read the journal, where podman's events are otherwise.
+    printf '[engine]\nevents_logger = "file"\n' >"$conf"
+  fi
+  uid=$(id -u fleet-agent)
+  loginctl enable-linger fleet-agent
+  systemctl start "user@$uid.service"
+  runuser -u fleet-agent -- env HOME="$home" XDG_RUNTIME_DIR="/run/user/$uid" systemctl --user enable --quiet --now podman.socket
+}
+
+install -m 0644 "$here/fleet-agent.service" /etc/systemd/system/fleet-agent.service
+if [ -n "$rootful" ]; then
+  install -m 0644 "$here/fleet-agent-podman.service" "$here/fleet-agent-podman.socket" /etc/systemd/system/
+  systemctl daemon-reload
+  systemctl enable --quiet fleet-agent-podman.socket
+  systemctl restart fleet-agent-podman.socket
+else
+  rootless
+  systemctl daemon-reload
+fi
+systemctl enable --quiet fleet-agent.service
+systemctl restart fleet-agent.service
 
 echo "installed; the fleet has to know this device by its public key:" >&2
 echo "$key"

@@ -11,8 +11,6 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-
-	"github.com/nationtech/fleet/agent/config"
 )
 
 func read(t *testing.T, path string) string {
@@ -38,13 +36,12 @@ func units(t *testing.T) []string {
 }
 
 func TestTheAgentLooksForPodmanWhereTheSocketIs(t *testing.T) {
-	c, err := config.Parse([]byte("nats: {url: nats://fleet.example.com:4222}\ndevice: till-1\n"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := strings.TrimPrefix(c.Podman.Socket, "unix://")
+	const path = "/run/fleet-agent/podman.sock"
 	if socket := read(t, "fleet-agent-podman.socket"); !strings.Contains(socket, "ListenStream="+path+"\n") {
-		t.Errorf("the agent's default is %s, the unit has\n%s", path, socket)
+		t.Errorf("the unit's socket is not %s:\n%s", path, socket)
+	}
+	if script := read(t, "install.sh"); !strings.Contains(script, "socket=unix://"+path+" ") {
+		t.Errorf("install.sh does not write %s into the configuration", path)
 	}
 }
 
@@ -87,5 +84,27 @@ func TestSystemdUnderstandsTheUnits(t *testing.T) {
 	// It ends with 0 when a setting is not known, so whatever it says counts.
 	if err := cmd.Run(); err != nil || stderr.Len() > 0 {
 		t.Errorf("systemd-analyze verify: %v\n%s", err, stderr.String())
+	}
+}
+
+// exposure is what systemd-analyze says of a unit at the end: 0 is what can do nothing,
+// 10 what can do everything.
+var exposure = regexp.MustCompile(`exposure level for \S+: (\S+)`)
+
+// TestTheAgentStaysHardened holds the agent's unit to the figure that the guide states.
+func TestTheAgentStaysHardened(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if errors.Is(err, exec.ErrNotFound) {
+		t.Skip("no systemd-analyze on this machine; `make deps` installs it")
+	}
+	const limit, unit = "1.2", "fleet-agent.service"
+	threshold := strings.ReplaceAll(limit, ".", "")
+	out, err := exec.Command(analyze, "security", "--offline=true", "--no-pager", "--threshold="+threshold, unit).CombinedOutput()
+	m := exposure.FindSubmatch(out)
+	if err != nil || m == nil || string(m[1]) != limit {
+		t.Errorf("systemd-analyze security %s: %v, want an exposure of %s; when it is lower, lower it here and in the guide\n%s", unit, err, limit, out)
+	}
+	if guide := read(t, "../../docs/guides/device.md"); !strings.Contains(guide, "`systemd-analyze security` gives it "+limit) {
+		t.Errorf("docs/guides/device.md does not say that the exposure is %s", limit)
 	}
 }

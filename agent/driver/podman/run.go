@@ -228,7 +228,10 @@ func kill(pid int, container string, signal syscall.Signal) error {
 	}
 	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil // it has just ended
+		if err := syscall.Kill(pid, 0); errors.Is(err, syscall.ESRCH) {
+			return nil // it has just ended
+		}
+		return errors.New("the agent may not see its process")
 	}
 	if err != nil {
 		return err

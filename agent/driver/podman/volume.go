@@ -121,11 +121,26 @@ func fillDir(dir string, files []contracts.File) error {
 	}
 	for _, f := range files {
 		// A root does not let a path out, whatever the wire has let through.
-		if err := errors.Join(root.MkdirAll(filepath.Dir(f.Path), 0o755), root.WriteFile(f.Path, f.Data, 0o600), root.Chmod(f.Path, fs.FileMode(f.Mode))); err != nil {
+		if err := errors.Join(makeDirs(root, filepath.Dir(f.Path)), root.WriteFile(f.Path, f.Data, 0o600), root.Chmod(f.Path, fs.FileMode(f.Mode))); err != nil {
 			return errors.Join(err, root.Close())
 		}
 	}
 	return errors.Join(root.Close(), syncTree(dir))
+}
+
+// makeDirs makes a directory and those above it, which every user of the container may
+// enter, whatever the agent's umask is.
+func makeDirs(root *os.Root, dir string) error {
+	if dir == "." {
+		return nil
+	}
+	if err := makeDirs(root, filepath.Dir(dir)); err != nil {
+		return err
+	}
+	if err := root.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return root.Chmod(dir, 0o755)
 }
 
 func syncTree(dir string) error {
