@@ -3,14 +3,12 @@
 package agent
 
 import (
-	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go"
 
 	"github.com/nationtech/fleet/agent/commands"
 	"github.com/nationtech/fleet/agent/config"
@@ -74,7 +72,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &fleet{ctx: ctx, disk: disk, log: log, workers: map[contracts.DeploymentName]*running{}, known: map[contracts.DeploymentName]contracts.DesiredState{}}
+	f := &fleet{ctx: ctx, disk: disk, log: log, workers: map[contracts.DeploymentName]*running{}, known: map[contracts.DeploymentName]contracts.Order{}}
 	sender := report.New(publisher.State, f.gone, log)
 	f.options = worker.Options{
 		Driver: driver, Settings: reconcile.Settings{Device: c.Device, HostIP: c.HostIP}, Allow: c.Podman.Allow, BootID: facts.BootID(),
@@ -84,14 +82,23 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		return err
 	}
 	defer f.wait()
-	mirror := bus.NewMirror(nc, c.Device, bus.MirrorOptions{
-		Logger: log, Known: f.known,
-		OnChange: func(view map[contracts.DeploymentName]bus.Desired) { f.adopt(ctx, view, driver) },
-	})
 	p := &presence{
 		config: c, nc: nc, publisher: publisher, driver: driver, disk: disk, log: log, publicKey: publicKey,
-		started: time.Now(), connected: sender.All, refusal: shutOut,
+		started: time.Now(), connected: sender.All, refusal: shutOut, news: make(chan struct{}, 1),
 	}
+	mirror := bus.NewMirror(nc, c.Device, bus.MirrorOptions{
+		Logger: log, Known: maps.Clone(f.known), Operator: c.Trust.Operator, HandedOver: c.Trust.HandedOver,
+		OnChange: func(view map[contracts.DeploymentName]contracts.Order) { f.adopt(ctx, view, driver) },
+		OnHandover: func(h contracts.Handover) error {
+			t, err := trust.Load(c.StateDir)
+			if err != nil {
+				return err
+			}
+			t.Operator, t.HandedOver = h.To, h.Issued
+			return trust.Save(c.StateDir, t)
+		},
+		OnRefused: p.refuse,
+	})
 	handler := &commands.Handler{Allow: c.Commands, Driver: driver, Restart: f.restart, Started: p.started}
 	var parts sync.WaitGroup
 	defer parts.Wait()
@@ -121,7 +128,7 @@ type fleet struct {
 	options worker.Options
 	// known is what the disk says the device was told. It belongs to the goroutine
 	// of the mirror, after resume.
-	known map[contracts.DeploymentName]contracts.DesiredState
+	known map[contracts.DeploymentName]contracts.Order
 	// looked tells that podman was asked for what nobody knows of.
 	looked bool
 
@@ -139,7 +146,7 @@ type running struct {
 // without asking anybody.
 func (f *fleet) resume(sender *report.Sender) error {
 	var err error
-	if f.known, err = f.disk.Desired(); err != nil {
+	if f.known, err = f.disk.Orders(); err != nil {
 		return err
 	}
 	records, err := f.disk.Records()
@@ -161,42 +168,43 @@ func (f *fleet) resume(sender *report.Sender) error {
 		if r.Report.Seq > 0 {
 			sender.Report(r.Report)
 		}
-		if _, ok := f.known[name]; !ok {
+		if o := f.known[name]; o.Desired == nil {
 			// It was told to go, and the agent ended before it was gone.
-			f.remove(name)
+			f.remove(name, o.Issued)
 		}
 	}
-	for _, d := range f.known {
-		f.set(d)
+	running := 0
+	for _, o := range f.known {
+		if o.Desired != nil {
+			f.set(*o.Desired)
+			running++
+		}
 	}
-	f.log.Info("going on with what the device was told before", "deployments", len(f.known))
+	f.log.Info("going on with what the device was told before", "deployments", running)
 	return nil
 }
 
 // adopt takes over what the device is told now: first on disk, then in deed.
-func (f *fleet) adopt(ctx context.Context, view map[contracts.DeploymentName]bus.Desired, driver *podman.Driver) {
-	for name, d := range view {
-		if before, ok := f.known[name]; !ok || before.Digest != d.Digest || before.Revision != d.Revision || before.DeadlineSeconds != d.DeadlineSeconds {
-			if err := f.disk.PutDesired(d.DesiredState); err != nil {
-				// A full disk must not keep the fix for it from being carried out.
-				f.log.Error("what the device is told is not on disk and is lost with the next reboot", "error", err)
+func (f *fleet) adopt(ctx context.Context, view map[contracts.DeploymentName]contracts.Order, driver *podman.Driver) {
+	for name, o := range view {
+		if before, ok := f.known[name]; ok && before.Issued == o.Issued {
+			continue
+		}
+		if err := f.disk.PutOrder(o); err != nil {
+			// A full disk must not keep the fix for it from being carried out.
+			f.log.Error("what the device is told is not on disk and is lost with the next reboot", "error", err)
+			if o.Desired == nil {
+				continue // but what is removed now would be back after a reboot
 			}
-			f.log.Info("told", "deployment", name, "revision", d.Revision, "commit", d.Commit)
-			f.known[name] = d.DesiredState
 		}
-		f.set(d.DesiredState)
-	}
-	for name := range f.known {
-		if _, ok := view[name]; ok {
+		f.known[name] = o
+		if o.Desired == nil {
+			f.log.Info("told no longer", "deployment", name)
+			f.remove(name, o.Issued)
 			continue
 		}
-		if err := f.disk.DeleteDesired(name); err != nil {
-			f.log.Error("what the device is told no longer is still on disk", "error", err)
-			continue
-		}
-		f.log.Info("told no longer", "deployment", name)
-		delete(f.known, name)
-		f.remove(name)
+		f.log.Info("told", "deployment", name, "revision", o.Desired.Revision, "commit", o.Desired.Commit)
+		f.set(*o.Desired)
 	}
 	f.removeUnknown(ctx, driver)
 }
@@ -214,9 +222,9 @@ func (f *fleet) removeUnknown(ctx context.Context, driver *podman.Driver) {
 	}
 	f.looked = true
 	for name := range names {
-		if _, ok := f.known[name]; !ok {
+		if o := f.known[name]; o.Desired == nil {
 			f.log.Warn("containers of a deployment that the device is not told are removed", "deployment", name)
-			f.remove(name)
+			f.remove(name, o.Issued)
 		}
 	}
 }
@@ -229,11 +237,12 @@ func (f *fleet) set(d contracts.DesiredState) {
 	f.worker(d.Deployment).Set(d)
 }
 
-// remove tells a deployment's worker that nothing shall run.
-func (f *fleet) remove(name contracts.DeploymentName) {
+// remove tells a deployment's worker that nothing shall run, by the order of that
+// number.
+func (f *fleet) remove(name contracts.DeploymentName, issued int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.worker(name).Remove()
+	f.worker(name).Remove(issued)
 }
 
 // worker returns the worker of a deployment, a new one if there is none. The lock
@@ -311,113 +320,5 @@ func (f *fleet) wait() {
 	}
 	for _, w := range f.workers {
 		<-w.done
-	}
-}
-
-// presence is what tells the fleet that the device is there.
-type presence struct {
-	config    config.Config
-	nc        *nats.Conn
-	publisher *bus.Publisher
-	driver    *podman.Driver
-	disk      *store.Store
-	log       *slog.Logger
-	publicKey string
-	started   time.Time
-	// connected is called each time the connection stands anew.
-	connected func()
-	refusal   *refusal
-}
-
-// heartbeats sends a sign of life when the connection stands and at every
-// interval.
-func (p *presence) heartbeats(ctx context.Context) {
-	up := p.nc.StatusChanged(nats.CONNECTED)
-	defer p.nc.RemoveStatusListener(up)
-	ticker := time.NewTicker(p.config.HeartbeatInterval)
-	defer ticker.Stop()
-	for n := uint64(1); ; n++ {
-		if p.nc.IsConnected() {
-			now := time.Now()
-			if err := p.publisher.Heartbeat(contracts.HeartbeatPayload{
-				Seq: n, Time: now.UnixMilli(), Interval: max(1, int(p.config.HeartbeatInterval/time.Second)), Uptime: int64(now.Sub(p.started) / time.Second),
-			}); err != nil {
-				p.log.Debug("heartbeat not sent", "error", err)
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-up:
-			ticker.Reset(p.config.HeartbeatInterval)
-		}
-	}
-}
-
-// lookAgain is how often the device looks whether what it says of itself still
-// holds.
-const lookAgain = 5 * time.Minute
-
-// inform says what the device is whenever the connection stands anew and when it
-// has changed, and keeps for the status command how the connection is.
-func (p *presence) inform(ctx context.Context) {
-	changed := p.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
-	defer p.nc.RemoveStatusListener(changed)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	was := nats.Status(-1)
-	failures := 0
-	for {
-		if is := p.nc.Status(); is != was {
-			was = is
-			p.remember(is == nats.CONNECTED)
-			if is == nats.CONNECTED {
-				p.connected()
-			}
-		}
-		next := lookAgain
-		if p.nc.IsConnected() {
-			if err := p.publisher.Info(ctx, p.info(ctx)); err != nil {
-				next = bus.Backoff(failures, 200*time.Millisecond, 10*time.Second)
-				failures++
-				p.log.Debug("what the device is was not sent", "error", err)
-			} else {
-				failures = 0
-			}
-		}
-		timer.Reset(next)
-		select {
-		case <-ctx.Done():
-			p.remember(false)
-			return
-		case <-changed:
-		case <-timer.C:
-		}
-	}
-}
-
-func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
-	i := facts.Gather(p.config.StateDir)
-	i.Device, i.AgentVersion, i.PublicKey, i.Time = p.config.Device, version.Version, p.publicKey, time.Now().UTC()
-	v, err := p.driver.Version(ctx)
-	if err != nil {
-		p.log.Warn("podman does not answer", "error", err)
-		return i
-	}
-	i.Drivers = map[string]string{"podman": v}
-	return i
-}
-
-func (p *presence) remember(connected bool) {
-	a := store.Agent{
-		Device: p.config.Device, Version: version.Version, Server: p.config.NATS.URL, Started: p.started,
-		Connected: connected, Since: time.Now(),
-	}
-	if err := p.nc.LastError(); err != nil && !connected {
-		a.Error = cmp.Or(p.refusal.why(), bus.Explain(err).Error())
-	}
-	if err := p.disk.PutAgent(a); err != nil {
-		p.log.Error("keep the agent's state for the status command", "error", err)
 	}
 }

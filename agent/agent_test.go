@@ -28,6 +28,7 @@ import (
 	"github.com/nationtech/fleet/agent/identity"
 	"github.com/nationtech/fleet/agent/policy"
 	"github.com/nationtech/fleet/agent/status"
+	"github.com/nationtech/fleet/agent/trust"
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/test/podmantest"
@@ -52,6 +53,9 @@ type world struct {
 	nats                  *server.Server
 	port                  int
 	stop                  func()
+	// signer is the operator's, issued the number of its last order.
+	signer *contracts.Signer
+	issued int64
 
 	mu     sync.Mutex
 	states map[string]contracts.DeploymentState
@@ -137,6 +141,12 @@ func newWorldOn(t *testing.T, o podmantest.Options) *world {
 	t.Cleanup(func() { w.stopNATS() })
 	w.config.NATS.URL = fmt.Sprintf("nats://127.0.0.1:%d", w.port)
 
+	keys, err := bus.KeysOf(seed)
+	must(t, err)
+	w.signer, err = contracts.NewSigner(keys.Signer)
+	must(t, err)
+	must(t, trust.Save(w.config.StateDir, trust.Trust{Operator: w.signer.Public()}))
+
 	quiet := slog.New(slog.DiscardHandler)
 	nc, err := bus.Connect(bus.Options{URL: w.config.NATS.URL, SeedFile: seedFile, Logger: quiet})
 	must(t, err)
@@ -146,7 +156,7 @@ func newWorldOn(t *testing.T, o podmantest.Options) *world {
 	w.eventually("streams", func() error { return bus.EnsureStreams(t.Context(), w.js, bus.StreamOptions{}) })
 	ctx, cancel := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
-	parts.Go(func() { _ = bus.ServeSnapshots(ctx, w.js, quiet) })
+	parts.Go(func() { _ = bus.ServeSnapshots(ctx, w.js, bus.SnapshotOptions{Logger: quiet}) })
 	watcher := bus.Watch(ctx, w.js, contracts.BucketDeviceState, quiet, func(e bus.Entry) {
 		s, err := contracts.DecodeDeploymentState(e.Value)
 		if err != nil {
@@ -247,20 +257,38 @@ func (w *world) tellWithin(name string, score contracts.PodmanScore, seconds int
 	s := contracts.ReconcileScore{Podman: &score}
 	d := contracts.DesiredState{
 		Deployment: contracts.DeploymentName(name), Namespace: "shops", Revision: name + "-" + s.Digest()[:8], Digest: s.Digest(),
-		Score: s, DeadlineSeconds: seconds, Time: time.Now().UTC(),
+		Score: s, DeadlineSeconds: seconds, Issued: w.nextIssued(), Time: time.Now().UTC(),
 	}
-	data, err := contracts.Encode(d)
+	w.put(d)
+	return d
+}
+
+// put signs and writes an order.
+func (w *world) put(d contracts.DesiredState) []byte {
+	w.Helper()
+	value, err := contracts.Encode(d)
+	must(w.T, err)
+	envelope, err := w.signer.Tell(device, d.Deployment, value)
 	must(w.T, err)
 	writer := bus.NewWriter(w.js)
-	must(w.T, writer.Put(w.Context(), device, d.Deployment, data))
+	must(w.T, writer.Put(w.Context(), device, d.Deployment, envelope))
 	must(w.T, writer.Flush(w.Context()))
-	return d
+	return envelope
+}
+
+func (w *world) nextIssued() int64 {
+	w.issued++
+	return w.issued
 }
 
 func (w *world) withdraw(name string) {
 	w.Helper()
+	value, err := contracts.Encode(contracts.Withdrawal{Deployment: contracts.DeploymentName(name), Issued: w.nextIssued()})
+	must(w.T, err)
+	envelope, err := w.signer.Withdraw(device, contracts.DeploymentName(name), value)
+	must(w.T, err)
 	writer := bus.NewWriter(w.js)
-	must(w.T, writer.Delete(w.Context(), device, contracts.DeploymentName(name)))
+	must(w.T, writer.Delete(w.Context(), device, contracts.DeploymentName(name), envelope))
 	must(w.T, writer.Flush(w.Context()))
 }
 
@@ -567,11 +595,8 @@ func life(w *world) {
 
 	// A score that this device has no driver for.
 	score := contracts.ReconcileScore{Kubernetes: &contracts.KubernetesScore{Manifests: []json.RawMessage{json.RawMessage(`{}`)}}}
-	none := contracts.DesiredState{Deployment: "none", Namespace: "shops", Revision: "none-1", Digest: score.Digest(), Score: score, Time: time.Now().UTC()}
-	data, err := contracts.Encode(none)
-	must(t, err)
-	_, err = w.js.Publish(t.Context(), contracts.BucketDesiredState.Subject(string(device)+".none"), data)
-	must(t, err)
+	none := contracts.DesiredState{Deployment: "none", Namespace: "shops", Revision: "none-1", Digest: score.Digest(), Score: score, Issued: w.nextIssued(), Time: time.Now().UTC()}
+	w.put(none)
 	w.fails(none, "DriverNotAvailable")
 	w.withdraw("none")
 

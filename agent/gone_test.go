@@ -50,9 +50,9 @@ func TestWhatIsToldWhileItGoesIsNeitherLostNorForgotten(t *testing.T) {
 
 	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{RestartPolicy: "Always",
 		Containers: []contracts.Container{{Name: "app", Image: "localhost/app:1", PullPolicy: "IfNotPresent"}}}}
-	d := contracts.DesiredState{V: contracts.Version, Deployment: "web", Namespace: "shops", Revision: "web-1", Digest: score.Digest(), Score: score, Time: time.Unix(0, 0).UTC()}
+	d := contracts.DesiredState{V: contracts.Version, Deployment: "web", Namespace: "shops", Revision: "web-1", Digest: score.Digest(), Score: score, Issued: 1, Time: time.Unix(0, 0).UTC()}
 	for range 200 {
-		f.remove("web")
+		f.remove("web", 1)
 		var both sync.WaitGroup
 		both.Go(func() { f.gone("web") })
 		both.Go(func() { f.set(d) })

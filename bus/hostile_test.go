@@ -234,7 +234,7 @@ func TestDeviceCanNeitherAnswerForAnotherNorReachItsSessions(t *testing.T) {
 // TestWhatTheServerCanBeMadeToSendIsNoCommand has the shapes that a device can have the
 // server send to another's subjects.
 func TestWhatTheServerCanBeMadeToSendIsNoCommand(t *testing.T) {
-	snapshot, err := contracts.Encode(contracts.Snapshot{Sequence: 1, Entries: []contracts.SnapshotEntry{{Deployment: "web", Sequence: 1, Value: json.RawMessage(told(t, "web", 1))}}})
+	snapshot, err := contracts.Encode(contracts.Snapshot{Entries: []contracts.SnapshotEntry{{Deployment: "web", Value: json.RawMessage(told(t, "web", 1))}}})
 	must(t, err)
 	for _, data := range []string{`{"stream":"KV_device-state","seq":1}`, `{"error":{"code":503,"err_code":1,"description":"x"},"stream":"x","seq":0}`, string(snapshot), ""} {
 		if _, err := contracts.DecodeCommandRequest([]byte(data)); err == nil {

@@ -1,12 +1,12 @@
 package bus
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -34,14 +34,26 @@ const (
 
 // MirrorOptions say what becomes of what a Mirror sees.
 type MirrorOptions struct {
-	// OnChange is called, one call after the other, with all that the device is
-	// told, whenever that has changed; for the first time when it is complete.
-	OnChange func(map[contracts.DeploymentName]Desired)
+	// OnChange is called, one call after the other, with all that the device was told,
+	// what was withdrawn included, whenever that has changed; for the first time when
+	// it is complete.
+	OnChange func(map[contracts.DeploymentName]contracts.Order)
 	// Known is what the device was told before, as it has it on disk.
-	Known map[contracts.DeploymentName]contracts.DesiredState
-	// Verify refuses a value that the operator has not made; nil accepts all.
-	Verify func(contracts.DesiredState, []byte) error
-	Logger *slog.Logger
+	Known map[contracts.DeploymentName]contracts.Order
+	// Operator is the public NKey whose signature counts, and HandedOver the number of
+	// the handover that led to it; 0 for none.
+	Operator   string
+	HandedOver int64
+	// OnHandover keeps that another key counts from now on. An error is tried again.
+	// Nil keeps nothing.
+	OnHandover func(contracts.Handover) error
+	// OnRefused is called for each order that does not count, and why: it is not signed
+	// by the operator, or not for this device. Nil is for nobody.
+	OnRefused func(name contracts.DeploymentName, reason error)
+	Logger    *slog.Logger
+
+	// pending is how many messages may wait; 0 is pendingMessages.
+	pending int
 }
 
 // Mirror is what a device is told, on the device. It is right again after
@@ -51,8 +63,11 @@ type Mirror struct {
 	device  contracts.DeviceID
 	options MirrorOptions
 
-	mu    sync.Mutex
-	merge *merge
+	mu       sync.Mutex
+	merge    *merge
+	operator string
+	// handedOver is the number of the last handover.
+	handedOver int64
 
 	// changed wakes the delivery, resync the snapshots.
 	changed, resync chan struct{}
@@ -61,7 +76,7 @@ type Mirror struct {
 // NewMirror makes the Mirror of a device; Run brings it to life.
 func NewMirror(nc *nats.Conn, device contracts.DeviceID, o MirrorOptions) *Mirror {
 	return &Mirror{
-		nc: nc, device: device, options: o, merge: newMerge(o.Known),
+		nc: nc, device: device, options: o, merge: newMerge(o.Known), operator: o.Operator, handedOver: o.HandedOver,
 		changed: make(chan struct{}, 1), resync: make(chan struct{}, 1),
 	}
 }
@@ -86,7 +101,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("subscribe to what device %s is told: %w", m.device, err)
 	}
-	if err := sub.SetPendingLimits(pendingMessages, pendingBytes); err != nil {
+	if err := sub.SetPendingLimits(cmp.Or(m.options.pending, pendingMessages), pendingBytes); err != nil {
 		return fmt.Errorf("subscribe to what device %s is told: %w", m.device, err)
 	}
 	var snapshots sync.WaitGroup
@@ -113,64 +128,91 @@ func (m *Mirror) Run(ctx context.Context) error {
 
 // receive takes in one republished write.
 func (m *Mirror) receive(msg *nats.Msg) {
-	name, sequence, desired, err := m.read(msg)
+	name, err := m.read(msg)
+	changed := false
+	if err == nil {
+		changed, err = m.take(name, msg.Data)
+	}
 	if err != nil {
-		m.options.Logger.Warn("refused a message of desired state, taking a snapshot", "subject", msg.Subject, "error", err)
+		m.refuse(name, err)
 		m.Resync()
 		return
-	}
-	m.mu.Lock()
-	changed, doubtful := m.merge.live(name, sequence, desired)
-	m.mu.Unlock()
-	if doubtful {
-		m.Resync()
 	}
 	if changed {
 		poke(m.changed)
 	}
 }
 
-// read checks that a message is a republished write of the operator's. Anybody
-// who can have the server send something to this subject could otherwise pass for
-// the operator: an acknowledgement goes to any subject that is asked for.
-func (m *Mirror) read(msg *nats.Msg) (contracts.DeploymentName, uint64, *contracts.DesiredState, error) {
+func (m *Mirror) refuse(name contracts.DeploymentName, err error) {
+	m.options.Logger.Warn("refused an order, going on with what the device was told before", "deployment", name, "error", err)
+	if m.options.OnRefused != nil {
+		m.options.OnRefused(name, err)
+	}
+}
+
+// read checks that a message is a republished write to this device's key, before
+// its signature is looked at: an acknowledgement goes to any subject that is asked
+// for, and to tell one from an order should not cost more than it does.
+func (m *Mirror) read(msg *nats.Msg) (contracts.DeploymentName, error) {
 	bucket := contracts.BucketDesiredState
 	name, err := contracts.ParseDeploymentName(msg.Subject[strings.LastIndexByte(msg.Subject, '.')+1:])
 	if err != nil {
-		return "", 0, nil, err
+		return "", err
 	}
 	if got := msg.Header.Get(jetstream.StreamHeader); got != bucket.Stream() {
-		return "", 0, nil, fmt.Errorf("it is not of stream %s but of %q", bucket.Stream(), got)
+		return name, fmt.Errorf("it is not of stream %s but of %q", bucket.Stream(), got)
 	}
 	want := bucket.Subject(contracts.DesiredStateKey(m.device, name))
 	if got := msg.Header.Get(jetstream.SubjectHeader); got != want {
-		return "", 0, nil, fmt.Errorf("it was not written to %s but to %q", want, got)
+		return name, fmt.Errorf("it was not written to %s but to %q", want, got)
 	}
-	sequence, err := strconv.ParseUint(msg.Header.Get(jetstream.SequenceHeader), 10, 64)
-	if err != nil {
-		return "", 0, nil, fmt.Errorf("its sequence: %w", err)
-	}
-	if msg.Header.Get(headerOperation) != "" {
-		return name, sequence, nil, nil
-	}
-	desired, err := m.decode(name, msg.Data)
-	return name, sequence, desired, err
+	return name, nil
 }
 
-func (m *Mirror) decode(name contracts.DeploymentName, data []byte) (*contracts.DesiredState, error) {
-	desired, err := contracts.DecodeDesiredState(data)
+// take takes in an order if the operator has signed it for this device, and reports
+// whether that changes anything.
+func (m *Mirror) take(name contracts.DeploymentName, data []byte) (changed bool, err error) {
+	envelope, err := contracts.DecodeEnvelope(data)
 	if err != nil {
-		return nil, err
+		return false, err
 	}
-	if desired.Deployment != name {
-		return nil, fmt.Errorf("the value of deployment %s is of deployment %s", name, desired.Deployment)
+	m.mu.Lock()
+	operator := m.operator
+	m.mu.Unlock()
+	if err := envelope.Verify(m.device, name, operator); err != nil {
+		return false, err
 	}
-	if m.options.Verify != nil {
-		if err := m.options.Verify(desired, data); err != nil {
-			return nil, err
+	order, err := envelope.Order(data, name)
+	if err != nil {
+		return false, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.merge.take(order)
+}
+
+// follow trusts the key that the trusted one has handed over to.
+func (m *Mirror) follow(handovers []contracts.Handover) {
+	for _, h := range handovers {
+		m.mu.Lock()
+		operator, last := m.operator, m.handedOver
+		m.mu.Unlock()
+		if h.From != operator || h.Issued <= last {
+			continue // it is for devices that trust another key
 		}
+		err := h.Verify(operator)
+		if err == nil && m.options.OnHandover != nil {
+			err = m.options.OnHandover(h)
+		}
+		if err != nil {
+			m.options.Logger.Error("can't follow the operator to another key, going on with the one that is trusted", "to", h.To, "error", err)
+			continue
+		}
+		m.options.Logger.Info("the operator has another key, which is trusted from now on", "from", h.From, "to", h.To)
+		m.mu.Lock()
+		m.operator, m.handedOver = h.To, h.Issued
+		m.mu.Unlock()
 	}
-	return &desired, nil
 }
 
 // keepTakingSnapshots takes one at once, after everything that may have lost a
@@ -197,7 +239,7 @@ func (m *Mirror) keepTakingSnapshots(ctx context.Context, sub *nats.Subscription
 			m.options.Logger.Warn("messages of desired state were lost, taking a snapshot")
 		case <-timer.C:
 		}
-		again, err := m.snapshot(ctx)
+		err := m.snapshot(ctx)
 		switch {
 		case ctx.Err() != nil:
 			return
@@ -208,8 +250,6 @@ func (m *Mirror) keepTakingSnapshots(ctx context.Context, sub *nats.Subscription
 			}
 			attempt++
 			timer.Reset(wait)
-		case again:
-			timer.Reset(0)
 		default:
 			attempt = 0
 			timer.Reset(resyncInterval*3/4 + rand.N(resyncInterval/2))
@@ -218,45 +258,40 @@ func (m *Mirror) keepTakingSnapshots(ctx context.Context, sub *nats.Subscription
 }
 
 // snapshot asks for every page and merges it.
-func (m *Mirror) snapshot(ctx context.Context) (again bool, err error) {
+func (m *Mirror) snapshot(ctx context.Context) error {
 	if err := m.flush(ctx); err != nil {
-		return false, err
+		return err
 	}
-	m.mu.Lock()
-	asked := m.merge.highest
-	m.mu.Unlock()
 	var after contracts.DeploymentName
 	for {
 		s, err := m.ask(ctx, after)
 		if err != nil {
-			return false, err
+			return err
 		}
-		entries := make([]entry, 0, len(s.Entries))
+		m.follow(s.Handovers)
+		names := make([]contracts.DeploymentName, 0, len(s.Entries))
+		changed := false
 		for _, e := range s.Entries {
-			out := entry{name: e.Deployment, sequence: e.Sequence, deleted: e.Deleted}
-			if !e.Deleted {
-				if out.desired, err = m.decode(e.Deployment, e.Value); err != nil {
-					m.options.Logger.Error("can't read what this device is told, keeping what it was told before", "deployment", e.Deployment, "error", err)
-				}
+			names = append(names, e.Deployment)
+			news, err := m.take(e.Deployment, e.Value)
+			if err != nil {
+				m.refuse(e.Deployment, err)
 			}
-			entries = append(entries, out)
+			changed = changed || news
 		}
 		m.mu.Lock()
-		changed, anew, err := m.merge.page(after, asked, s.Sequence, entries, s.More)
+		complete, err := m.merge.page(after, names, s.More)
 		m.mu.Unlock()
-		if err != nil {
-			return false, fmt.Errorf("snapshot of device %s: %w", m.device, err)
-		}
-		if again = again || anew; anew {
-			asked = 0
-		}
-		if changed {
+		if changed || complete {
 			poke(m.changed)
 		}
-		if !s.More {
-			return again, nil
+		if err != nil {
+			return fmt.Errorf("snapshot of device %s: %w", m.device, err)
 		}
-		after = entries[len(entries)-1].name
+		if !s.More {
+			return nil
+		}
+		after = names[len(names)-1]
 	}
 }
 

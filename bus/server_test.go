@@ -1,12 +1,14 @@
 package bus
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -135,8 +137,13 @@ func eventually(t testing.TB, look func() string) {
 	}
 }
 
-// told makes a valid value.
+// told makes a valid value, which is the same for the same arguments.
 func told(t testing.TB, name contracts.DeploymentName, n int) []byte {
+	t.Helper()
+	return valueOf(t, name, n, 1)
+}
+
+func valueOf(t testing.TB, name contracts.DeploymentName, n int, issued int64) []byte {
 	t.Helper()
 	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{
 		RestartPolicy: "Always",
@@ -144,8 +151,42 @@ func told(t testing.TB, name contracts.DeploymentName, n int) []byte {
 	}}
 	data, err := contracts.Encode(contracts.DesiredState{
 		Deployment: name, Namespace: "shops", Revision: fmt.Sprintf("%s-%d", name, n), Digest: score.Digest(),
-		Generation: int64(n), Score: score, Time: time.Unix(0, 0).UTC(),
+		Generation: int64(n), Score: score, Issued: issued, Time: time.Unix(0, 0).UTC(),
 	})
 	must(t, err)
 	return data
+}
+
+// issued numbers the orders of all tests.
+var issued atomic.Int64
+
+// order makes a signed one, newer than all before.
+func order(t testing.TB, device contracts.DeviceID, name contracts.DeploymentName, n int) []byte {
+	t.Helper()
+	data, err := theOperator(t).Tell(device, name, valueOf(t, name, n, issued.Add(1)))
+	must(t, err)
+	return data
+}
+
+// withdrawal makes a signed order to remove, newer than all before.
+func withdrawal(t testing.TB, device contracts.DeviceID, name contracts.DeploymentName) []byte {
+	t.Helper()
+	value, err := contracts.Encode(contracts.Withdrawal{Deployment: name, Issued: issued.Add(1)})
+	must(t, err)
+	data, err := theOperator(t).Withdraw(device, name, value)
+	must(t, err)
+	return data
+}
+
+// theOperator is the one whom devices trust, unless a test says otherwise.
+func theOperator(t testing.TB) *contracts.Signer { return signer(t, 1) }
+
+// signer makes a key to sign with; each number has its own.
+func signer(t testing.TB, n byte) *contracts.Signer {
+	t.Helper()
+	pair, err := keyPair(nkeys.PrefixByteOperator, bytes.Repeat([]byte{n}, 32))
+	must(t, err)
+	s, err := contracts.NewSigner(pair)
+	must(t, err)
+	return s
 }

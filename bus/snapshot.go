@@ -26,9 +26,16 @@ const (
 	queued     = 4096
 )
 
+// SnapshotOptions are what goes along with snapshots.
+type SnapshotOptions struct {
+	// Handovers returns those that lead to the operator's key; nil is for none.
+	Handovers func() []contracts.Handover
+	Logger    *slog.Logger
+}
+
 // ServeSnapshots answers the devices' requests for snapshots until the context
 // ends. Any number of operators may, each request is answered by one.
-func ServeSnapshots(ctx context.Context, js jetstream.JetStream, log *slog.Logger) error {
+func ServeSnapshots(ctx context.Context, js jetstream.JetStream, o SnapshotOptions) error {
 	requests := make(chan *nats.Msg, queued)
 	sub, err := js.Conn().ChanQueueSubscribe(contracts.SnapshotPrefix+".*", responders, requests)
 	if err != nil {
@@ -37,14 +44,14 @@ func ServeSnapshots(ctx context.Context, js jetstream.JetStream, log *slog.Logge
 	var workers sync.WaitGroup
 	for range concurrent {
 		workers.Go(func() {
-			var r responder
+			r := responder{handovers: o.Handovers}
 			for {
 				select {
 				case <-ctx.Done():
 					return
 				case m := <-requests:
 					if err := r.answer(ctx, js, m); err != nil {
-						log.Warn("snapshot not answered, the device will ask again", "subject", m.Subject, "error", err)
+						o.Logger.Warn("snapshot not answered, the device will ask again", "subject", m.Subject, "error", err)
 					}
 				}
 			}
@@ -60,7 +67,8 @@ func ServeSnapshots(ctx context.Context, js jetstream.JetStream, log *slog.Logge
 // responder makes one snapshot after the other.
 type responder struct {
 	// stream of desired state, once it was found.
-	stream jetstream.Stream
+	stream    jetstream.Stream
+	handovers func() []contracts.Handover
 }
 
 func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.Msg) error {
@@ -83,6 +91,9 @@ func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.
 	if err != nil {
 		return err
 	}
+	if request.After == "" && r.handovers != nil {
+		snapshot.Handovers = r.handovers()
+	}
 	data, err := contracts.Encode(snapshot)
 	if err != nil {
 		return err
@@ -95,7 +106,7 @@ func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.
 
 // takeSnapshot reads one page of what a device is told from the stream's leader. A
 // key that is written meanwhile may be in it as it was or as it is; its own
-// sequence tells.
+// number tells.
 func takeSnapshot(ctx context.Context, stream jetstream.Stream, device contracts.DeviceID, after contracts.DeploymentName) (contracts.Snapshot, error) {
 	bucket := contracts.BucketDesiredState
 	info, err := stream.Info(ctx, jetstream.WithSubjectFilter(bucket.Subject(contracts.DesiredStateKey(device, "*"))))
@@ -111,7 +122,7 @@ func takeSnapshot(ctx context.Context, stream jetstream.Stream, device contracts
 	}
 	slices.Sort(names)
 
-	snapshot := contracts.Snapshot{Sequence: info.State.LastSeq, Entries: []contracts.SnapshotEntry{}}
+	snapshot := contracts.Snapshot{Entries: []contracts.SnapshotEntry{}}
 	size := 0
 	for _, name := range names {
 		m, err := stream.GetLastMsgForSubject(ctx, bucket.Subject(contracts.DesiredStateKey(device, name)))
@@ -121,12 +132,7 @@ func takeSnapshot(ctx context.Context, stream jetstream.Stream, device contracts
 		if err != nil {
 			return contracts.Snapshot{}, fmt.Errorf("read what device %s is told of deployment %s: %w", device, name, err)
 		}
-		e := contracts.SnapshotEntry{Deployment: name, Sequence: m.Sequence}
-		if m.Header.Get(headerOperation) != "" {
-			e.Deleted, m.Data = true, nil
-		} else {
-			e.Value = value(m.Data)
-		}
+		e := contracts.SnapshotEntry{Deployment: name, Value: value(m.Data)}
 		if len(snapshot.Entries) > 0 && size+len(m.Data) > contracts.MaxDesiredStateSize {
 			snapshot.More = true
 			break

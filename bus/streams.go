@@ -87,7 +87,7 @@ func streamConfig(bucket contracts.Bucket, o StreamOptions) jetstream.StreamConf
 	case contracts.BucketDesiredState:
 		c.Description = "What each device is told to run"
 		c.Subjects = []string{bucket.Subject("*.*")}
-		c.MaxMsgSize = contracts.MaxDesiredStateSize + headerRoom
+		c.MaxMsgSize = contracts.MaxEnvelopeSize + headerRoom
 		c.RePublish = &jetstream.RePublish{
 			Source:      bucket.Subject("*.*"),
 			Destination: contracts.DesiredStatePrefix + ".{{wildcard(1)}}.{{wildcard(2)}}",

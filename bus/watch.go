@@ -20,7 +20,8 @@ type Entry struct {
 	Key    string
 	// Value that was written; it is the receiver's to keep.
 	Value []byte
-	// Deleted tells that the key was deleted; Value is empty then.
+	// Deleted tells that the key was deleted; of desired state Value is then the order
+	// to remove it.
 	Deleted bool
 	// Sequence in the bucket's stream; it grows from write to write.
 	Sequence uint64
@@ -222,8 +223,6 @@ func (w *Watcher) handle(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 		return
 	}
 	e := Entry{Bucket: w.bucket, Key: key, Value: m.Data(), Sequence: meta.Sequence.Stream, Time: meta.Timestamp}
-	if m.Headers().Get(headerOperation) != "" {
-		e.Deleted, e.Value = true, nil
-	}
+	e.Deleted = m.Headers().Get(headerOperation) != ""
 	w.handler(e)
 }

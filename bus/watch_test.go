@@ -120,10 +120,11 @@ func TestWatchSeesDeletions(t *testing.T) {
 	f, w := watch(t, s, contracts.BucketDesiredState)
 	ready(t, w)
 	js := s.operator()
-	put(t, js, "a", "app", 1)
-	eventually(t, func() string { return f.has("a.app", string(told(t, "app", 1))) })
 	writer := NewWriter(js)
-	must(t, writer.Delete(t.Context(), "a", "app"))
+	must(t, writer.Put(t.Context(), "a", "app", told(t, "app", 1)))
+	must(t, writer.Flush(t.Context()))
+	eventually(t, func() string { return f.has("a.app", string(told(t, "app", 1))) })
+	must(t, writer.Delete(t.Context(), "a", "app", []byte("signed")))
 	must(t, writer.Flush(t.Context()))
 	eventually(t, func() string { return f.has("a.app", "") })
 }
@@ -149,7 +150,7 @@ func TestWriterNamesTheKeysThatWereNotStored(t *testing.T) {
 	s := start(t)
 	js := s.operator()
 	w := NewWriter(js)
-	if err := w.Put(t.Context(), "a", "big", make([]byte, contracts.MaxDesiredStateSize+1)); err == nil || !strings.Contains(err.Error(), "a.big") {
+	if err := w.Put(t.Context(), "a", "big", make([]byte, contracts.MaxEnvelopeSize+1)); err == nil || !strings.Contains(err.Error(), "a.big") {
 		t.Errorf("too large: %v", err)
 	}
 	s.down()

@@ -42,18 +42,36 @@ type write struct {
 // NewWriter makes a Writer.
 func NewWriter(js jetstream.JetStream) *Writer { return &Writer{js: js} }
 
-// Put writes what a device is to do. It waits while too many writes are on their
-// way. An error is of this write; what became of earlier ones tells Flush.
-func (w *Writer) Put(ctx context.Context, device contracts.DeviceID, name contracts.DeploymentName, value []byte) error {
-	if len(value) > contracts.MaxDesiredStateSize {
-		return fmt.Errorf("write %s: %d bytes are more than the %d allowed", contracts.DesiredStateKey(device, name), len(value), contracts.MaxDesiredStateSize)
-	}
-	return w.publish(ctx, contracts.DesiredStateKey(device, name), &nats.Msg{Data: value})
+// Put writes an order to a device, signed. It waits while too many writes are on
+// their way. An error is of this write; what became of earlier ones tells Flush.
+func (w *Writer) Put(ctx context.Context, device contracts.DeviceID, name contracts.DeploymentName, envelope []byte) error {
+	return w.publish(ctx, contracts.DesiredStateKey(device, name), &nats.Msg{Data: envelope})
 }
 
-// Delete withdraws what a device was told for a Deployment.
-func (w *Writer) Delete(ctx context.Context, device contracts.DeviceID, name contracts.DeploymentName) error {
-	return w.publish(ctx, contracts.DesiredStateKey(device, name), &nats.Msg{Header: nats.Header{headerOperation: {operationDelete}}})
+// Delete writes a signed order to remove a Deployment from a device.
+func (w *Writer) Delete(ctx context.Context, device contracts.DeviceID, name contracts.DeploymentName, envelope []byte) error {
+	return w.publish(ctx, contracts.DesiredStateKey(device, name), &nats.Msg{Header: nats.Header{headerOperation: {operationDelete}}, Data: envelope})
+}
+
+// Replace writes an order in the place of the one that was read at a sequence. It
+// fails when another was written since; see IsReplaced.
+func Replace(ctx context.Context, js jetstream.JetStream, device contracts.DeviceID, name contracts.DeploymentName, envelope []byte, withdrawn bool, sequence uint64) (uint64, error) {
+	key := contracts.DesiredStateKey(device, name)
+	m := &nats.Msg{Subject: contracts.BucketDesiredState.Subject(key), Data: envelope}
+	if withdrawn {
+		m.Header = nats.Header{headerOperation: {operationDelete}}
+	}
+	ack, err := js.PublishMsg(ctx, m, jetstream.WithExpectLastSequencePerSubject(sequence))
+	if err != nil {
+		return 0, fmt.Errorf("write %s: %w", key, err)
+	}
+	return ack.Sequence, nil
+}
+
+// IsReplaced reports whether a write of Replace came too late.
+func IsReplaced(err error) bool {
+	var refused *jetstream.APIError
+	return errors.As(err, &refused) && refused.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence
 }
 
 func (w *Writer) publish(ctx context.Context, key string, m *nats.Msg) error {
@@ -62,6 +80,9 @@ func (w *Writer) publish(ctx context.Context, key string, m *nats.Msg) error {
 	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("write %s: %w", key, context.Cause(ctx))
+	}
+	if len(m.Data) > contracts.MaxEnvelopeSize {
+		return fmt.Errorf("write %s: %w", key, &contracts.TooLargeError{Got: len(m.Data), Limit: contracts.MaxEnvelopeSize})
 	}
 	m.Subject = contracts.BucketDesiredState.Subject(key)
 	ack, err := w.js.PublishMsgAsync(m)

@@ -31,20 +31,34 @@ func (e *TooLargeError) Error() string {
 	return fmt.Sprintf("%d bytes are more than the %d allowed", e.Got, e.Limit)
 }
 
+// Value is everything that goes over the bus as JSON.
+type Value interface {
+	DesiredState | Withdrawal | Envelope | Handover | DeploymentState | DeviceInfo | HeartbeatPayload |
+		Snapshot | SnapshotRequest | CommandRequest | CommandReply | JoinRequest | JoinClaim | JoinReply | JoinStatement
+}
+
 // Encode writes a value with its version. It refuses what Decode would refuse, so
 // that nonsense is seen by who made it.
-func Encode[T DesiredState | DeploymentState | DeviceInfo | HeartbeatPayload | Snapshot | SnapshotRequest | CommandRequest | CommandReply | JoinRequest | JoinClaim | JoinReply | JoinStatement](v T) ([]byte, error) {
+func Encode[T Value](v T) ([]byte, error) {
 	var limit int
 	var invalid error
 	switch v := any(&v).(type) {
 	case *DesiredState:
 		v.V, limit, invalid = Version, MaxDesiredStateSize, v.validate()
+	case *Withdrawal:
+		v.V, limit, invalid = Version, maxWithdrawalSize, v.validate()
+	case *Envelope:
+		v.V, limit, invalid = Version, MaxEnvelopeSize, v.validate()
+	case *Handover:
+		v.V, limit, invalid = Version, maxHandoverSize, v.validate()
 	case *DeploymentState:
 		v.V, limit = Version, MaxDeviceStateSize
 		v.Message, v.Log = shorten(v.Message, maxMessage), lastLines(v.Log, maxLog)
 		invalid = v.validate()
 	case *DeviceInfo:
-		v.V, limit, invalid = Version, MaxDeviceInfoSize, v.validate()
+		v.V, limit = Version, MaxDeviceInfoSize
+		v.RefusedReason = shorten(v.RefusedReason, maxMessage)
+		invalid = v.validate()
 	case *HeartbeatPayload:
 		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
 	case *Snapshot:

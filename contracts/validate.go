@@ -19,6 +19,7 @@ const (
 	maxContainers = 64
 	maxAddresses  = 64
 	maxDrivers    = 16
+	maxHandovers  = 16
 )
 
 var phases = []Phase{PhasePending, PhasePulling, PhaseApplying, PhaseRunning, PhaseDegraded, PhaseFailed, PhaseRolledBack, PhaseRemoved}
@@ -81,6 +82,7 @@ func (d *DesiredState) validate() error {
 		validateIdentity(d.Deployment, d.Revision, d.Digest),
 		notNegative("deadlineSeconds", d.DeadlineSeconds),
 		bounded("wave", d.Wave, 63),
+		issued(d.Issued),
 		d.Score.validate(),
 	); err != nil {
 		return err
@@ -294,6 +296,7 @@ func (s *DeploymentState) validate() error {
 		atMost("containers", len(s.Containers), maxContainers),
 		notNegative("restarts", s.Restarts),
 		notNegative("drifts", s.Drifts),
+		notNegative("issued", s.Issued),
 	); err != nil {
 		return err
 	}
@@ -324,6 +327,7 @@ func (i *DeviceInfo) validate() error {
 		atMost("drivers", len(i.Drivers), maxDrivers), atMost("addresses", len(i.Addresses), maxAddresses),
 		notNegative("capacity.cpus", int64(i.Capacity.CPUs)), notNegative("capacity.memoryBytes", i.Capacity.MemoryBytes),
 		notNegative("capacity.storageBytes", i.Capacity.StorageBytes),
+		notNegative("refused", i.Refused), bounded("refusedReason", i.RefusedReason, maxMessage),
 	); err != nil {
 		return err
 	}
@@ -351,6 +355,14 @@ func (s *Snapshot) validate() error {
 	for i := range s.Entries {
 		if _, err := ParseDeploymentName(string(s.Entries[i].Deployment)); err != nil {
 			return fmt.Errorf("field entries: %w", err)
+		}
+	}
+	if err := atMost("handovers", len(s.Handovers), maxHandovers); err != nil {
+		return err
+	}
+	for i := range s.Handovers {
+		if err := s.Handovers[i].validate(); err != nil {
+			return fmt.Errorf("field handovers: %w", err)
 		}
 	}
 	return nil

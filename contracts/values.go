@@ -45,6 +45,9 @@ type DesiredState struct {
 	FailedBefore bool   `json:"failedBefore,omitempty"`
 	// Number of the revision, which is a new one each time that it is wanted anew.
 	Number int64 `json:"number,omitempty"`
+	// Issued is the number of this order. It grows with each that a device is given for
+	// the Deployment, so that an older one is known as such whoever shows it.
+	Issued int64 `json:"issued"`
 	// Time of writing, by the operator's clock.
 	Time time.Time `json:"time"`
 }
@@ -110,6 +113,9 @@ type DeploymentState struct {
 	Log string `json:"log,omitempty"`
 	// Seq grows with each transition.
 	Seq uint64 `json:"seq"`
+	// Issued is the number of the newest order that the device has taken for the
+	// Deployment; 0 when it does not say.
+	Issued int64 `json:"issued,omitempty"`
 	// Time of sending, by the device's clock. Since is when the phase began, by the
 	// same clock: what counts is the difference, so the clock may be wrong.
 	Time  time.Time `json:"time"`
@@ -152,8 +158,12 @@ type DeviceInfo struct {
 	Capacity     Capacity          `json:"capacity"`
 	Addresses    []string          `json:"addresses,omitempty"`
 	// PublicKey is the public half of the device's NKey.
-	PublicKey string    `json:"publicKey,omitempty"`
-	Time      time.Time `json:"time"`
+	PublicKey string `json:"publicKey,omitempty"`
+	// Refused counts the orders that did not count since the agent started, because the
+	// operator has not signed them for this device; RefusedReason is of the last one.
+	Refused       int64     `json:"refused,omitempty"`
+	RefusedReason string    `json:"refusedReason,omitempty"`
+	Time          time.Time `json:"time"`
 }
 
 // Capacity is what a device has.
@@ -187,12 +197,12 @@ type SnapshotRequest struct {
 // Snapshot is the answer to SnapshotSubject: all that a device should run.
 type Snapshot struct {
 	V int `json:"v"`
-	// Sequence of the stream that this snapshot is from: what the device has seen
-	// with a higher one is newer.
-	Sequence uint64 `json:"sequence"`
 	// Entries by deployment. What is not among them was never told through this
 	// stream: what the device knows of it from before stays.
 	Entries []SnapshotEntry `json:"entries"`
+	// Handovers lead from keys that the operator had before to the one that it has. A
+	// device follows the one from the key that it trusts.
+	Handovers []Handover `json:"handovers,omitempty"`
 	// More tells that another page follows, which is asked for with After.
 	More bool `json:"more,omitempty"`
 }
@@ -200,10 +210,6 @@ type Snapshot struct {
 // SnapshotEntry is one key of a snapshot.
 type SnapshotEntry struct {
 	Deployment DeploymentName `json:"deployment"`
-	// Sequence of the stream at which the key was written.
-	Sequence uint64 `json:"sequence"`
-	// Deleted tells that the deployment is not to run any longer; Value is empty then.
-	Deleted bool `json:"deleted,omitempty"`
-	// Value is a DesiredState as it was stored.
-	Value json.RawMessage `json:"value,omitempty"`
+	// Value is an Envelope as it was stored.
+	Value json.RawMessage `json:"value"`
 }

@@ -23,7 +23,9 @@ type follower struct {
 	view    *fleetview.View
 	gate    *gate.Gate
 	streams bus.StreamOptions
-	log     *slog.Logger
+	// handovers lead devices to the operator's key.
+	handovers func() []contracts.Handover
+	log       *slog.Logger
 }
 
 // NeedLeaderElection says that every replica follows.
@@ -50,7 +52,9 @@ func (f *follower) Start(ctx context.Context) error {
 			return fmt.Errorf("follow bucket %s: %w", bucket, w.Err())
 		})
 	}
-	group.Go(func() error { return bus.ServeSnapshots(ctx, f.js, f.log) })
+	group.Go(func() error {
+		return bus.ServeSnapshots(ctx, f.js, bus.SnapshotOptions{Handovers: f.handovers, Logger: f.log})
+	})
 	group.Go(func() error { return f.view.Run(ctx) })
 	group.Go(func() error { f.minds(ctx); return nil })
 	group.Go(func() error {

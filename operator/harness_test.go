@@ -63,6 +63,8 @@ type world struct {
 	server *server.Server
 	next   int
 	mu     sync.Mutex
+	// signer is the public key that the operator signs with.
+	signer string
 }
 
 var shared *world
@@ -152,6 +154,9 @@ func (w *world) startNATS(store string) error {
 	}
 	keys, err := bus.ReadKeys(filepath.Join(w.seeds, "operator"))
 	if err != nil {
+		return err
+	}
+	if w.signer, err = keys.Signer.PublicKey(); err != nil {
 		return err
 	}
 	text, err := keys.ServerConfig(nil)
@@ -304,7 +309,7 @@ func (f *fleet) approve(id contracts.DeviceID) {
 func (f *fleet) online(id contracts.DeviceID, answer simulated.Answer) *sim {
 	f.Helper()
 	d, err := simulated.Start(f.Context(), simulated.Options{
-		ID: id, URL: f.nats, SeedFile: filepath.Join(f.seeds, string(id)), PublicKey: f.publicKey(id), Answer: answer,
+		ID: id, URL: f.nats, SeedFile: filepath.Join(f.seeds, string(id)), PublicKey: f.publicKey(id), Operator: f.signer, Answer: answer,
 	})
 	must(f.T, err)
 	f.Cleanup(d.Stop)

@@ -32,6 +32,7 @@ func newMetrics(registry prometheus.Registerer, view *fleetview.View, store *des
 		counter("fleet_bus_malformed_entries_total", "Entries of the buckets that could not be read.", nil, func() uint64 { return view.Totals().MalformedEntries }),
 		counter("fleet_desired_state_writes_total", writes, prometheus.Labels{"operation": "put"}, func() uint64 { puts, _ := store.Writes(); return puts }),
 		counter("fleet_desired_state_writes_total", writes, prometheus.Labels{"operation": "delete"}, func() uint64 { _, deletes := store.Writes(); return deletes }),
+		counter("fleet_desired_state_renewals_total", "Orders that were signed and given again, unchanged.", nil, store.Renewals),
 	} {
 		errs = append(errs, registry.Register(c))
 	}

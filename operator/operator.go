@@ -62,6 +62,9 @@ type Options struct {
 	// PublicURL is where devices find the NATS server; empty for where the operator does.
 	PublicURL string
 	Streams   bus.StreamOptions
+	// PreviousSeedFiles hold the seeds that the operator had before the one in
+	// Bus.SeedFile, as long as there may be devices that trust no other.
+	PreviousSeedFiles []string
 	// MetricsAddr, HealthAddr: where to listen; "0" for nowhere.
 	MetricsAddr, HealthAddr string
 	// EventsAddr is where Flux's notification-controller listens; empty for none.
@@ -128,6 +131,10 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	if err != nil {
 		return err
 	}
+	signer, previous, err := readSigners(keys, o.PreviousSeedFiles)
+	if err != nil {
+		return err
+	}
 	nc, err := bus.Connect(o.Bus)
 	if err != nil {
 		return err
@@ -155,10 +162,12 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	devices.Observe(func(id contracts.DeviceID, _, d *roster.Device) { live.Device(id, d) })
 	view := fleetview.New(fleetview.Options{
 		Clock:       clock.RealClock{},
+		Signer:      signer.Public(),
+		Previous:    publicKeys(previous),
 		Observer:    live,
 		OnMalformed: malformed{mgr.GetClient(), devices, recorder, log, inView}.tell,
 	})
-	store := &desired.Store{JetStream: js, View: view, Clock: clock.RealClock{}}
+	store := &desired.Store{JetStream: js, View: view, Clock: clock.RealClock{}, Signer: signer, Previous: previous}
 	if err := mgr.AddReadyzCheck("fleet-view", func(*http.Request) error {
 		if !inView.IsOpen() {
 			return errors.New("the buckets are not read yet")
@@ -174,7 +183,8 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	read := gate.New()
 	for _, r := range []manager.Runnable{
 		recorder,
-		&follower{js: js, view: view, gate: read, streams: o.Streams, log: o.Bus.Logger},
+		&follower{js: js, view: view, gate: read, streams: o.Streams, handovers: handovers(signer, previous, view, inView), log: o.Bus.Logger},
+		&desired.Renewer{Store: store, Gate: inView, Logger: o.Bus.Logger},
 		&opener{read: read, synced: synced, open: inView},
 		admission.New(devices, admission.Options{Synced: synced, Conn: nc, System: systemConn, Issuer: keys.Issuer, Log: o.Bus.Logger}),
 	} {
@@ -226,16 +236,12 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	}).SetupWithManager(mgr, options(8)); err != nil {
 		return err
 	}
-	signer, err := keys.Signer.PublicKey()
-	if err != nil {
-		return fmt.Errorf("the operator's keys: %w", err)
-	}
 	for _, r := range []manager.Runnable{
 		&join.Service{
 			Client: mgr.GetClient(), Gate: inView, Roster: devices, Recorder: recorder, Clock: clock.RealClock{},
 			Conn: nc, Keys: keys, CAFile: o.Bus.CAFile, Log: o.Bus.Logger,
 		},
-		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer, Server: o.PublicURL, CAFile: o.Bus.CAFile},
+		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer.Public(), Server: o.PublicURL, CAFile: o.Bus.CAFile},
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err

@@ -20,7 +20,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
-	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/pace"
 	"github.com/nationtech/fleet/test/simulated"
@@ -320,7 +319,7 @@ func TestALostBucketTakesNothingFromADevice(t *testing.T) {
 	f.complete("dropped", 1)
 	revision := kept.Status.UpdateRevision
 	var missed []string
-	d.Watch(func(view map[contracts.DeploymentName]bus.Desired) {
+	d.Watch(func(view map[contracts.DeploymentName]contracts.DesiredState) {
 		if _, ok := view["kept"]; !ok {
 			missed = append(missed, fmt.Sprint(view))
 		}

@@ -70,7 +70,7 @@ func Gather(c config.Config) (Status, error) {
 	case !errors.Is(err, fs.ErrNotExist):
 		return s, err
 	}
-	told, err := disk.Desired()
+	told, err := disk.Orders()
 	if err != nil {
 		return s, err
 	}
@@ -79,8 +79,10 @@ func Gather(c config.Config) (Status, error) {
 		return s, err
 	}
 	all := map[contracts.DeploymentName]Deployment{}
-	for name, d := range told {
-		all[name] = Deployment{Name: name, Told: d.Revision, Commit: d.Commit}
+	for name, o := range told {
+		if o.Desired != nil {
+			all[name] = Deployment{Name: name, Told: o.Desired.Revision, Commit: o.Desired.Commit}
+		}
 	}
 	for name, r := range records {
 		d := all[name]
@@ -112,6 +114,10 @@ func Render(w io.Writer, s Status, now time.Time) error {
 	}
 	line("Agent", agentLine(s, now))
 	line("Server", serverLine(s, now))
+	if s.Agent != nil && s.Agent.Refused != nil {
+		r := s.Agent.Refused
+		line("Refused", fmt.Sprintf("%d orders, the last %s ago for %s: %s", r.Count, duration.HumanDuration(now.Sub(r.Time)), r.Deployment, r.Reason))
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/nationtech/fleet/agent/config"
 	"github.com/nationtech/fleet/agent/identity"
 	"github.com/nationtech/fleet/agent/store"
@@ -49,16 +51,26 @@ func TestScreens(t *testing.T) {
 	must(t, err)
 	_, err = identity.Ensure(c.NATS.SeedFile)
 	must(t, err)
-	must(t, disk.PutAgent(store.Agent{Device: "till-1", Version: "v1.2.3", Started: now.Add(-3 * time.Hour), Since: now.Add(-20 * time.Minute), Error: "nats: no servers available"}))
+	must(t, disk.PutAgent(store.Agent{Device: "till-1", Version: "v1.2.3", Started: now.Add(-3 * time.Hour), Since: now.Add(-20 * time.Minute), Error: "nats: no servers available",
+		Refused: &store.Refused{Count: 3, Deployment: "hello", Reason: "it is signed with OX", Time: now.Add(-time.Minute)}}))
 	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{RestartPolicy: "Always", Containers: []contracts.Container{{Name: "a", Image: "b", PullPolicy: "Always"}}}}
+	pair, err := nkeys.CreateOperator()
+	must(t, err)
+	signer, err := contracts.NewSigner(pair)
+	must(t, err)
 	for _, name := range []contracts.DeploymentName{"hello", "new"} {
-		must(t, disk.PutDesired(contracts.DesiredState{Deployment: name, Namespace: "shops", Revision: string(name) + "-2", Digest: score.Digest(), Score: score, Commit: "abc"}))
+		value, err := contracts.Encode(contracts.DesiredState{Deployment: name, Namespace: "shops", Revision: string(name) + "-2", Digest: score.Digest(), Score: score, Commit: "abc", Issued: 1})
+		must(t, err)
+		data, err := signer.Tell("till-1", name, value)
+		must(t, err)
+		must(t, disk.PutOrder(contracts.Order{Deployment: name, Envelope: data}))
 	}
 	must(t, disk.PutRecord(store.Record{Report: contracts.DeploymentState{V: 1, Deployment: "hello", Revision: "hello-1", Digest: score.Digest(),
 		Phase: contracts.PhaseFailed, Reason: "PortInUse", Message: "port 80 is taken", Restarts: 2, Seq: 1, Time: now, Since: now.Add(-time.Hour)}}))
 	s, got := render(t, c)
 	for _, want := range []string{
 		"Identity:  UKEY", "Agent:     running, version v1.2.3, for 3h", "Server:    nats://fleet:4222, not connected for 20m: nats: no servers available",
+		"Refused:   3 orders, the last 60s ago for hello: it is signed with OX",
 		"hello       Failed   hello-2   60m    2         PortInUse: port 80 is taken", "new         Pending  new-2     -      0",
 	} {
 		if !strings.Contains(got, want) {

@@ -51,6 +51,17 @@ type Agent struct {
 	Connected bool      `json:"connected"`
 	Since     time.Time `json:"since"`
 	Error     string    `json:"error,omitempty"`
+	// Refused is what did not count of what the device was told; nil for nothing.
+	Refused *Refused `json:"refused,omitempty"`
+}
+
+// Refused are orders that did not count since the agent started, the last of them in
+// particular.
+type Refused struct {
+	Count      int64                    `json:"count"`
+	Deployment contracts.DeploymentName `json:"deployment,omitempty"`
+	Reason     string                   `json:"reason"`
+	Time       time.Time                `json:"time"`
 }
 
 // PutAgent remembers how the agent stands.

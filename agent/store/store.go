@@ -86,47 +86,45 @@ func (s *Store) path(dir string, n contracts.DeploymentName) string {
 	return filepath.Join(s.dir, dir, string(n)+".json")
 }
 
-// PutDesired remembers what the device was told.
-func (s *Store) PutDesired(d contracts.DesiredState) error { return s.put(desiredDir, d) }
+// PutOrder remembers what the device was told, as it was signed. An order to remove a
+// deployment stays too: an older one that came again would be taken for news.
+func (s *Store) PutOrder(o contracts.Order) error {
+	if err := WriteFile(s.path(desiredDir, o.Deployment), o.Envelope, 0o600); err != nil {
+		return fmt.Errorf("store the order for %s: %w", o.Deployment, err)
+	}
+	return nil
+}
+
+// Orders are all that the device was given. The signatures counted when they came, and
+// are not looked at again: whoever can write to this disk has the device anyway, and the
+// operator may have another key by now.
+func (s *Store) Orders() (map[contracts.DeploymentName]contracts.Order, error) {
+	return readAll(s, desiredDir, func(n contracts.DeploymentName, data []byte) (contracts.Order, error) {
+		return contracts.DecodeOrder(data, n)
+	})
+}
 
 // PutGood remembers what was last healthy of a deployment, to go back to.
-func (s *Store) PutGood(d contracts.DesiredState) error { return s.put(goodDir, d) }
-
-func (s *Store) put(dir string, d contracts.DesiredState) error {
+func (s *Store) PutGood(d contracts.DesiredState) error {
 	data, err := contracts.Encode(d)
 	if err != nil {
-		return fmt.Errorf("store %s state of %s: %w", dir, d.Deployment, err)
+		return fmt.Errorf("store what is healthy of %s: %w", d.Deployment, err)
 	}
-	if err := WriteFile(s.path(dir, d.Deployment), data, 0o600); err != nil {
-		return fmt.Errorf("store %s state of %s: %w", dir, d.Deployment, err)
-	}
-	return nil
-}
-
-// DeleteDesired forgets what the device was told.
-func (s *Store) DeleteDesired(n contracts.DeploymentName) error {
-	if err := remove(s.path(desiredDir, n)); err != nil {
-		return fmt.Errorf("forget desired state of %s: %w", n, err)
+	if err := WriteFile(s.path(goodDir, d.Deployment), data, 0o600); err != nil {
+		return fmt.Errorf("store what is healthy of %s: %w", d.Deployment, err)
 	}
 	return nil
-}
-
-// Desired is all that the device was told.
-func (s *Store) Desired() (map[contracts.DeploymentName]contracts.DesiredState, error) {
-	return readAll(s, desiredDir, decodeState)
 }
 
 // Good is what was last healthy of each deployment.
 func (s *Store) Good() (map[contracts.DeploymentName]contracts.DesiredState, error) {
-	return readAll(s, goodDir, decodeState)
-}
-
-func decodeState(n contracts.DeploymentName, data []byte) (contracts.DesiredState, error) {
-	d, err := contracts.DecodeDesiredState(data)
-	if err == nil && d.Deployment != n {
-		err = fmt.Errorf("it is of deployment %s", d.Deployment)
-	}
-	return d, err
+	return readAll(s, goodDir, func(n contracts.DeploymentName, data []byte) (contracts.DesiredState, error) {
+		d, err := contracts.DecodeDesiredState(data)
+		if err == nil && d.Deployment != n {
+			err = fmt.Errorf("it is of deployment %s", d.Deployment)
+		}
+		return d, err
+	})
 }
 
 // PutRecord remembers how far a deployment came.

@@ -9,13 +9,43 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nkeys"
+
 	"github.com/nationtech/fleet/contracts"
 )
 
 func desired(name contracts.DeploymentName, image string) contracts.DesiredState {
 	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{
 		RestartPolicy: "Always", Containers: []contracts.Container{{Name: "app", Image: image, PullPolicy: "Always"}}}}
-	return contracts.DesiredState{V: contracts.Version, Deployment: name, Namespace: "shops", Revision: "r-1", Digest: score.Digest(), Score: score, Time: time.Unix(0, 0).UTC()}
+	return contracts.DesiredState{V: contracts.Version, Deployment: name, Namespace: "shops", Revision: "r-1", Digest: score.Digest(), Score: score, Issued: 1, Time: time.Unix(0, 0).UTC()}
+}
+
+// told is an order as it was signed.
+func told(t *testing.T, name contracts.DeploymentName, image string) contracts.Order {
+	t.Helper()
+	value, err := contracts.Encode(desired(name, image))
+	must(t, err)
+	return signed(t, name, contracts.Envelope{Value: value})
+}
+
+func withdrawn(t *testing.T, name contracts.DeploymentName, issued int64) contracts.Order {
+	t.Helper()
+	value, err := contracts.Encode(contracts.Withdrawal{Deployment: name, Issued: issued})
+	must(t, err)
+	return signed(t, name, contracts.Envelope{Withdrawal: value})
+}
+
+func signed(t *testing.T, name contracts.DeploymentName, e contracts.Envelope) contracts.Order {
+	t.Helper()
+	pair, err := nkeys.CreateOperator()
+	must(t, err)
+	signer, err := contracts.NewSigner(pair)
+	must(t, err)
+	data, err := signer.Again("till", name, e)
+	must(t, err)
+	o, err := contracts.DecodeOrder(data, name)
+	must(t, err)
+	return o
 }
 
 func report(name contracts.DeploymentName) Record {
@@ -40,19 +70,18 @@ func open(t *testing.T, dir string) *Store {
 func TestWhatIsPutIsThereAfterARestart(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	must(t, s.PutDesired(desired("a", "one")))
-	must(t, s.PutDesired(desired("a", "two")))
-	must(t, s.PutDesired(desired("b", "one")))
+	must(t, s.PutOrder(told(t, "a", "one")))
+	must(t, s.PutOrder(told(t, "a", "two")))
+	must(t, s.PutOrder(told(t, "b", "one")))
 	must(t, s.PutRecord(report("a")))
-	must(t, s.DeleteDesired("b"))
-	must(t, s.DeleteDesired("never was"))
+	must(t, s.PutOrder(withdrawn(t, "b", 7)))
 	must(t, s.Close())
 	s = open(t, dir)
-	d, err := s.Desired()
+	d, err := s.Orders()
 	must(t, err)
 	r, err := s.Records()
 	must(t, err)
-	if len(d) != 1 || d["a"].Score.Podman.Containers[0].Image != "two" || len(r) != 1 || r["a"].Report.Seq != 7 {
+	if len(d) != 2 || d["a"].Desired.Score.Podman.Containers[0].Image != "two" || d["b"].Desired != nil || d["b"].Issued != 7 || len(r) != 1 || r["a"].Report.Seq != 7 {
 		t.Errorf("desired %+v, records %+v", d, r)
 	}
 	must(t, s.DeleteRecord("a"))
@@ -90,12 +119,12 @@ func TestWhatCannotBeReadIsSetAsideAndTheRestGoesOn(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			s := open(t, dir)
-			must(t, s.PutDesired(desired("good", "one")))
+			must(t, s.PutOrder(told(t, "good", "one")))
 			must(t, s.PutRecord(report("good")))
 			for _, part := range []string{desiredDir, recordDir} {
 				must(t, os.WriteFile(filepath.Join(dir, part, "bad.json"), []byte(content), 0o600))
 			}
-			d, err := s.Desired()
+			d, err := s.Orders()
 			must(t, err)
 			r, err := s.Records()
 			must(t, err)
@@ -118,7 +147,7 @@ func TestUnfinishedWritesAreSweptAway(t *testing.T) {
 	if _, err := os.Stat(left); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)
 	}
-	if d, err := s.Desired(); err != nil || len(d) != 0 {
+	if d, err := s.Orders(); err != nil || len(d) != 0 {
 		t.Errorf("desired %+v, %v", d, err)
 	}
 }
@@ -164,7 +193,7 @@ func TestGoodIsKeptUntilTheRecordGoes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if err := errors.Join(s.PutGood(desired("web", "app:1")), s.PutGood(desired("other", "app:1")), s.PutRecord(report("web")), s.DeleteDesired("web")); err != nil {
+	if err := errors.Join(s.PutGood(desired("web", "app:1")), s.PutGood(desired("other", "app:1")), s.PutRecord(report("web")), s.PutOrder(withdrawn(t, "web", 7))); err != nil {
 		t.Fatal(err)
 	}
 	good, err := s.Good()

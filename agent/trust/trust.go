@@ -24,6 +24,8 @@ const file = "trust.json"
 type Trust struct {
 	// Operator is the public NKey that signs what the device is told.
 	Operator string `json:"operator"`
+	// HandedOver is the number of the handover that led to that key; 0 for none.
+	HandedOver int64 `json:"handedOver,omitempty"`
 	// Curve is the public curve key of the operator.
 	Curve string `json:"curve,omitempty"`
 	// Server is the URL of the fleet's server, Device the ID that the device joined as.

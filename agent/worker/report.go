@@ -21,6 +21,9 @@ func (w *Worker) report(a reconcile.Assessment) {
 	if w.order != nil {
 		next.Revision, next.Digest = w.order.Revision, w.order.Digest
 	}
+	w.mu.Lock()
+	next.Issued = max(next.Issued, w.issued)
+	w.mu.Unlock()
 	if next.Phase == contracts.PhaseRemoved {
 		next.Restarts, next.Drifts = 0, 0
 	}

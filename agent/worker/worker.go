@@ -62,6 +62,7 @@ type Worker struct {
 	mu      sync.Mutex
 	told    bool                    // whether there is anything to do yet
 	desired *contracts.DesiredState // nil is to be removed
+	issued  int64                   // the number of the newest order
 	changed bool                    // desired since the last look
 	byHand  map[string]bool
 	events  map[string]bool // containers that something happened to
@@ -110,10 +111,11 @@ func New(n contracts.DeploymentName, r store.Record, good *contracts.DesiredStat
 }
 
 // Set tells what shall run.
-func (w *Worker) Set(d contracts.DesiredState) { w.set(&d) }
+func (w *Worker) Set(d contracts.DesiredState) { w.set(&d, d.Issued) }
 
-// Remove tells that nothing shall run any longer.
-func (w *Worker) Remove() { w.set(nil) }
+// Remove tells that nothing shall run any longer, by the order of that number; 0 where
+// no order says so.
+func (w *Worker) Remove(issued int64) { w.set(nil, issued) }
 
 // Removed reports whether the worker was told last that nothing shall run.
 func (w *Worker) Removed() bool {
@@ -122,8 +124,9 @@ func (w *Worker) Removed() bool {
 	return w.told && w.desired == nil
 }
 
-func (w *Worker) set(d *contracts.DesiredState) {
+func (w *Worker) set(d *contracts.DesiredState, issued int64) {
 	w.mu.Lock()
+	w.issued = max(w.issued, issued)
 	if w.told && same(w.desired, d) {
 		w.mu.Unlock()
 		return

@@ -96,7 +96,7 @@ func TestNATSConfigIsThatOfTheOperatorsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := keys.ServerConfig()
+	want, err := keys.ServerConfig(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,7 @@ func runCommand() *cobra.Command {
 				return errors.New("--nats-url is missing: where is the NATS server?")
 			}
 			if o.Bus.SeedFile == "" {
-				return errors.New("--nats-seed-file is missing: make one with fleet-operator keygen")
+				return errors.New("--nats-seed-file is missing: devices obey only what the operator has signed; fleet-operator keygen makes a seed")
 			}
 			if o.Namespace = os.Getenv(controller.EnvRuntimeNamespace); o.Namespace == "" {
 				return errors.New(controller.EnvRuntimeNamespace + " is not set: in which namespace does the operator run?")
@@ -50,6 +50,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.Bus.URL, "nats-url", "", "URL of the NATS server, or several with commas between")
 	f.StringVar(&o.PublicURL, "nats-public-url", "", "URL of the NATS server as devices find it; empty for --nats-url")
 	f.StringVar(&o.Bus.SeedFile, "nats-seed-file", "", "file with the operator's NKey seed, see fleet-operator keygen")
+	f.StringArrayVar(&o.PreviousSeedFiles, "nats-previous-seed-file", nil, "file with a seed that the operator had before; devices that trust that one are led to the one of --nats-seed-file. Leave it until each device has been connected once")
 	f.StringVar(&o.Bus.CAFile, "nats-ca-file", "", "file with the certificates that the NATS server's is checked against")
 	f.IntVar(&o.Streams.Replicas, "nats-replicas", 1, "replicas of each stream; 3 for a NATS cluster of three")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "address of the metrics; 0 for none")

@@ -2,7 +2,6 @@ package deployment
 
 import (
 	"context"
-	"errors"
 
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -10,6 +9,7 @@ import (
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/desired"
+	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/resolve"
 	"github.com/nationtech/fleet/operator/rollout"
 )
@@ -31,8 +31,8 @@ type message struct {
 // is written, so that what can't be written is written to nobody.
 func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update *update, l looked, tells []rollout.Tell) error {
 	messages := map[sameBytes]*message{}
-	of := make([]*message, len(tells))
-	back := 0
+	tellings := make([]desired.Telling, len(tells))
+	issued, back := r.View.NextIssued(), 0
 	for n, t := range tells {
 		revision, v := update.name, l.variants[t.Index]
 		if t.Back {
@@ -45,7 +45,7 @@ func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update 
 			m = &message{state: contracts.DesiredState{
 				Deployment: contracts.DeploymentName(obj.Name), Namespace: obj.Namespace, Revision: revision, Digest: v.digest,
 				Generation: obj.Generation, Score: v.score, Time: l.input.Now.UTC(), Wave: l.input.Waves[t.Wave].Name, FailedBefore: t.FailedBefore,
-				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()),
+				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()), Issued: issued,
 			}}
 			if !t.Back {
 				m.state.Number = update.revision.Revision
@@ -59,18 +59,9 @@ func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update 
 			}
 			messages[same] = m
 		}
-		of[n] = m
+		tellings[n] = desired.Telling{Device: l.members[t.Index].ID, State: &m.state, Value: m.bytes}
 	}
-	batch, err := r.Store.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	for n, t := range tells {
-		if err := batch.Tell(ctx, l.members[t.Index].ID, &of[n].state, of[n].bytes); err != nil {
-			return errors.Join(err, batch.Commit(ctx))
-		}
-	}
-	if err := batch.Commit(ctx); err != nil {
+	if err := r.Store.Tell(ctx, tellings); err != nil {
 		return err
 	}
 	ctrl.LoggerFrom(ctx).Info("told devices", "revision", update.name, "devices", len(tells)-back, "back", back)
@@ -82,9 +73,9 @@ func (r *Reconciler) withdraw(ctx context.Context, key types.NamespacedName, dev
 	if len(devices) == 0 {
 		return nil
 	}
-	keys := make([]desired.Key, len(devices))
+	keys := make([]fleetview.Key, len(devices))
 	for i, id := range devices {
-		keys[i] = desired.Key{Device: id, Deployment: contracts.DeploymentName(key.Name)}
+		keys[i] = fleetview.Key{Device: id, Deployment: contracts.DeploymentName(key.Name)}
 	}
 	if err := r.Store.Withdraw(ctx, keys); err != nil {
 		return err

@@ -27,98 +27,117 @@ type Store struct {
 	JetStream jetstream.JetStream
 	View      *fleetview.View
 	Clock     clock.PassiveClock
+	// Signer signs what devices are told, Previous are those that did so before.
+	Signer   *contracts.Signer
+	Previous []*contracts.Signer
 
-	puts, deletes atomic.Uint64
+	puts, deletes, renewals atomic.Uint64
 }
 
-// Batch is a number of writes that are flushed together. It is for one goroutine.
-type Batch struct {
-	store   *Store
-	writer  *bus.Writer
-	floor   uint64
-	pending []fleetview.Write
+// Telling is what one device is to do. Value is State as it is written; devices that
+// are told the same share both.
+type Telling struct {
+	Device contracts.DeviceID
+	State  *contracts.DesiredState
+	Value  []byte
 }
 
-// Begin starts a batch. Nothing that the stream has at this moment may overwrite,
-// in the view, what the batch writes.
-func (s *Store) Begin(ctx context.Context) (*Batch, error) {
+// Tell signs and writes what devices are to do, together.
+func (s *Store) Tell(ctx context.Context, tellings []Telling) error {
+	return s.write(ctx, len(tellings), func(i int) (order, error) {
+		t := tellings[i]
+		d := t.State
+		envelope, err := s.Signer.Tell(t.Device, d.Deployment, t.Value)
+		if err != nil {
+			return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, d.Deployment, err)
+		}
+		return order{envelope, fleetview.Write{
+			Device: t.Device, Deployment: d.Deployment, Namespace: d.Namespace, Revision: d.Revision, Digest: d.Digest,
+			Wave: d.Wave, FailedBefore: d.FailedBefore, Number: d.Number, Issued: d.Issued,
+		}}, nil
+	})
+}
+
+// Withdraw takes back what devices were told, together.
+func (s *Store) Withdraw(ctx context.Context, keys []fleetview.Key) error {
+	issued := s.View.NextIssued()
+	return s.write(ctx, len(keys), func(i int) (order, error) {
+		k := keys[i]
+		value, err := contracts.Encode(contracts.Withdrawal{Deployment: k.Deployment, Issued: issued})
+		if err != nil {
+			return order{}, fmt.Errorf("withdraw deployment %s from device %s: %w", k.Deployment, k.Device, err)
+		}
+		envelope, err := s.Signer.Withdraw(k.Device, k.Deployment, value)
+		if err != nil {
+			return order{}, fmt.Errorf("withdraw deployment %s from device %s: %w", k.Deployment, k.Device, err)
+		}
+		return order{envelope, fleetview.Write{Device: k.Device, Deployment: k.Deployment, Deleted: true, Issued: issued}}, nil
+	})
+}
+
+// order is one to write, signed.
+type order struct {
+	envelope []byte
+	write    fleetview.Write
+}
+
+// write writes n orders and waits until they are stored, and then lets the view know.
+// After an error the view is as before and catches up with what was stored by itself.
+func (s *Store) write(ctx context.Context, n int, sign func(i int) (order, error)) error {
+	if n == 0 {
+		return nil
+	}
+	// Nothing that the stream has at this moment may overwrite, in the view, what is
+	// written here.
+	floor, err := s.last(ctx)
+	if err != nil {
+		return err
+	}
+	writer := bus.NewWriter(s.JetStream)
+	written := make([]fleetview.Write, 0, n)
+	err = signAhead(n, sign, func(o order) error {
+		put := writer.Put
+		if o.write.Deleted {
+			put = writer.Delete
+		}
+		if err := put(ctx, o.write.Device, o.write.Deployment, o.envelope); err != nil {
+			return err
+		}
+		written = append(written, o.write)
+		return nil
+	})
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if err := errors.Join(err, writer.Flush(ctx)); err != nil {
+		return fmt.Errorf("write desired state: %w", err)
+	}
+	for _, w := range written {
+		if w.Deleted {
+			s.deletes.Add(1)
+		} else {
+			s.puts.Add(1)
+		}
+	}
+	s.View.Wrote(written, floor+1, s.Clock.Now())
+	return nil
+}
+
+// last is the sequence of the last message that the stream has.
+func (s *Store) last(ctx context.Context) (uint64, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	stream, err := s.JetStream.Stream(ctx, contracts.BucketDesiredState.Stream())
 	if err != nil {
-		return nil, fmt.Errorf("look at bucket %s: %w", contracts.BucketDesiredState, err)
+		return 0, fmt.Errorf("look at bucket %s: %w", contracts.BucketDesiredState, err)
 	}
-	return &Batch{
-		store: s, writer: bus.NewWriter(s.JetStream),
-		floor: stream.CachedInfo().State.LastSeq,
-	}, nil
-}
-
-// Tell writes what a device is to do; value is d as it is written.
-func (b *Batch) Tell(ctx context.Context, device contracts.DeviceID, d *contracts.DesiredState, value []byte) error {
-	if err := b.writer.Put(ctx, device, d.Deployment, value); err != nil {
-		return fmt.Errorf("tell device %s of deployment %s: %w", device, d.Deployment, err)
-	}
-	b.pending = append(b.pending, fleetview.Write{
-		Device: device, Deployment: d.Deployment, Namespace: d.Namespace, Revision: d.Revision, Digest: d.Digest,
-		Wave: d.Wave, FailedBefore: d.FailedBefore, Number: d.Number,
-	})
-	return nil
-}
-
-// Withdraw deletes what a device was told for a Deployment of the namespace.
-func (b *Batch) Withdraw(ctx context.Context, device contracts.DeviceID, name contracts.DeploymentName) error {
-	if err := b.writer.Delete(ctx, device, name); err != nil {
-		return fmt.Errorf("withdraw deployment %s from device %s: %w", name, device, err)
-	}
-	b.pending = append(b.pending, fleetview.Write{Device: device, Deployment: name, Deleted: true})
-	return nil
-}
-
-// Key is what one device is told for one Deployment.
-type Key struct {
-	Device     contracts.DeviceID
-	Deployment contracts.DeploymentName
-}
-
-// Withdraw deletes what devices were told, together.
-func (s *Store) Withdraw(ctx context.Context, keys []Key) error {
-	if len(keys) == 0 {
-		return nil
-	}
-	batch, err := s.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	for _, k := range keys {
-		if err := batch.Withdraw(ctx, k.Device, k.Deployment); err != nil {
-			return errors.Join(err, batch.Commit(ctx))
-		}
-	}
-	return batch.Commit(ctx)
-}
-
-// Commit waits until everything is stored, and then lets the view know. After an
-// error the view is as before and catches up with what was stored by itself.
-func (b *Batch) Commit(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if err := b.writer.Flush(ctx); err != nil {
-		return fmt.Errorf("write desired state: %w", err)
-	}
-	for _, w := range b.pending {
-		if w.Deleted {
-			b.store.deletes.Add(1)
-		} else {
-			b.store.puts.Add(1)
-		}
-	}
-	b.store.View.Wrote(b.pending, b.floor+1, b.store.Clock.Now())
-	return nil
+	return stream.CachedInfo().State.LastSeq, nil
 }
 
 // Writes returns how many keys were written and deleted since the start.
 func (s *Store) Writes() (puts, deletes uint64) { return s.puts.Load(), s.deletes.Load() }
+
+// Renewals returns how many orders were given again since the start, see Renewer.
+func (s *Store) Renewals() uint64 { return s.renewals.Load() }
 
 // Forget marks what a device has written as deleted. The streams of the devices
 // deny deleting messages, so that no device deletes another's; a marker is an

@@ -132,19 +132,19 @@ func (r *Reconciler) withdraw(ctx context.Context, obj *v1alpha1.Device) (ctrl.R
 	if owner, ok := r.Roster.Owner(id); !ok || owner.UID != obj.UID {
 		return ctrl.Result{}, nil
 	}
-	var unwanted []desired.Key
+	var unwanted []fleetview.Key
 	result := ctrl.Result{}
 	for _, name := range r.View.Untold(id) {
 		key := types.NamespacedName{Namespace: obj.Namespace, Name: string(name)}
 		if selects, known := r.Roster.Selects(key, id); known {
 			if !selects {
-				unwanted = append(unwanted, desired.Key{Device: id, Deployment: name})
+				unwanted = append(unwanted, fleetview.Key{Device: id, Deployment: name})
 			}
 			continue
 		}
 		switch err := r.Get(ctx, key, &v1alpha1.Deployment{}); {
 		case apierrors.IsNotFound(err):
-			unwanted = append(unwanted, desired.Key{Device: id, Deployment: name})
+			unwanted = append(unwanted, fleetview.Key{Device: id, Deployment: name})
 		case err != nil:
 			return ctrl.Result{}, err
 		default:

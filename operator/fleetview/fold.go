@@ -57,21 +57,40 @@ func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
 	if err != nil {
 		return id, err
 	}
-	if e.Deleted {
-		v.setTold(id, name, "", told{sequence: e.Sequence})
-		return id, nil
-	}
-	s, err := contracts.DecodeDesiredState(e.Value)
-	if err == nil && s.Deployment != name {
-		err = fmt.Errorf("the value is of deployment %q", s.Deployment)
-	}
+	order, err := v.orderOf(Key{id, name}, e.Value)
 	if err != nil {
-		// Whoever wrote this, the device can't read it either: it was told nothing.
+		// Whoever wrote this, the device does not obey: it was told nothing.
 		v.setTold(id, name, "", told{sequence: e.Sequence})
 		return id, err
 	}
-	v.setTold(id, name, s.Namespace, told{exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, number: s.Number, at: e.Time.UnixNano(), sequence: e.Sequence})
+	s := order.Desired
+	if s == nil {
+		v.setTold(id, name, "", told{issued: order.Issued, sequence: e.Sequence})
+		return id, nil
+	}
+	v.setTold(id, name, s.Namespace, told{
+		exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, number: s.Number,
+		at: e.Time.UnixNano(), issued: order.Issued, sequence: e.Sequence,
+	})
 	return id, nil
+}
+
+// orderOf reads an order of the operator's. Its signature is not looked at: to have
+// forged it gains nothing, since the device looks, and to verify what a large fleet
+// was told would take longer than to read it.
+func (v *View) orderOf(k Key, value []byte) (contracts.Order, error) {
+	envelope, err := contracts.DecodeEnvelope(value)
+	if err != nil {
+		return contracts.Order{}, err
+	}
+	order, err := envelope.Order(nil, k.Deployment)
+	if err != nil {
+		return contracts.Order{}, err
+	}
+	if !v.signed(k, envelope.Key, order.Issued) {
+		return contracts.Order{}, &contracts.UntrustedKeyError{Got: envelope.Key, Want: v.signer}
+	}
+	return order, nil
 }
 
 // setTold replaces what a device was told, unless something newer is known.
@@ -108,6 +127,7 @@ func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, nam
 		}
 		v.told[key][d.id] = p
 	}
+	v.outrun(Key{d.id, name}, p)
 	if before.exists != t.exists || before.revision != t.revision || before.digest != t.digest || beforeIn != namespace {
 		v.changed(d, name, p)
 	}
@@ -146,7 +166,7 @@ func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	r := report{
 		revision: intern(s.Revision), digest: intern(s.Digest), phase: contracts.Phase(intern(string(s.Phase))),
-		reason: intern(s.Reason), message: s.Message, log: s.Log, restarts: s.Restarts, drifts: s.Drifts,
+		reason: intern(s.Reason), message: s.Message, log: s.Log, restarts: s.Restarts, drifts: s.Drifts, issued: min(s.Issued, maxReported),
 		at: e.Time.UnixNano(), since: e.Time.Add(-s.InPhase()).UnixNano(),
 	}
 	if err != nil {
@@ -160,6 +180,7 @@ func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 		}
 	}
 	p.report = &r
+	v.outrun(Key{d.id, name}, p)
 	v.changed(d, name, p)
 	if p.untold() {
 		v.devicesChanged.Add(d.id)

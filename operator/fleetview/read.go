@@ -142,7 +142,7 @@ func (v *View) Untold(id contracts.DeviceID) (names []contracts.DeploymentName) 
 }
 
 func (p *placement) untold() bool {
-	return p.told.sequence == 0 && p.report != nil && !p.report.malformed && p.report.phase != contracts.PhaseRemoved
+	return p.told.issued == 0 && p.report != nil && !p.report.malformed && p.report.phase != contracts.PhaseRemoved
 }
 
 // ToldTo lists the Deployments of a namespace that a device was told.

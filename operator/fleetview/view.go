@@ -31,6 +31,10 @@ type Malformed struct {
 type Options struct {
 	// Clock tells when heartbeats are overdue.
 	Clock clock.WithTicker
+	// Signer is the public key that the operator signs with, Previous those that it
+	// signed with before: what is signed with another was told by nobody.
+	Signer   string
+	Previous []string
 	// Observer is told of every change; nil for nobody.
 	Observer Observer
 	// OnMalformed is called for keys and values that can't be read, without a lock
@@ -69,12 +73,15 @@ type Heartbeat struct {
 // from any goroutine.
 type View struct {
 	clock       clock.WithTicker
+	signer      string
+	previous    []string
 	observer    Observer
 	onMalformed func(Malformed)
 
 	devicesChanged     *coalesce.Set[contracts.DeviceID]
 	deploymentsChanged *coalesce.Set[types.NamespacedName]
 	standingChanged    *coalesce.Set[contracts.DeviceID]
+	outdated           *coalesce.Set[Key]
 
 	mu      sync.RWMutex
 	devices map[contracts.DeviceID]*device
@@ -86,6 +93,8 @@ type View struct {
 	suspended bool
 	resumed   time.Time
 	totals    Totals
+	// issued is the highest number of an order that was seen or given.
+	issued int64
 	// complained is when something malformed of no device was last passed on.
 	complained time.Time
 }
@@ -144,7 +153,9 @@ type told struct {
 	failedBefore     bool
 	number           int64
 	at               int64
-	sequence         uint64
+	// issued is the number of the order; 0 when there is none that counts.
+	issued   int64
+	sequence uint64
 }
 
 type report struct {
@@ -153,6 +164,7 @@ type report struct {
 	reason, message  string
 	log              string
 	restarts, drifts int64
+	issued           int64
 	// at is when the report reached the server, since when the phase began; both by
 	// the server's clock.
 	at, since int64
@@ -168,11 +180,14 @@ type Counts struct {
 func New(o Options) *View {
 	return &View{
 		clock:              o.Clock,
+		signer:             o.Signer,
+		previous:           o.Previous,
 		observer:           o.Observer,
 		onMalformed:        o.OnMalformed,
 		devicesChanged:     coalesce.New[contracts.DeviceID](),
 		deploymentsChanged: coalesce.New[types.NamespacedName](),
 		standingChanged:    coalesce.New[contracts.DeviceID](),
+		outdated:           coalesce.New[Key](),
 		devices:            map[contracts.DeviceID]*device{},
 		told:               map[types.NamespacedName]map[contracts.DeviceID]*placement{},
 		rearm:              make(chan struct{}, 1),

@@ -17,6 +17,8 @@ type Write struct {
 	Wave         string
 	FailedBefore bool
 	Number       int64
+	// Issued is the order's number.
+	Issued int64
 }
 
 // Wrote takes in what the operator has just written, ahead of the bus. Sequence is
@@ -26,9 +28,9 @@ func (v *View) Wrote(writes []Write, sequence uint64, at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, w := range writes {
-		t := told{sequence: sequence}
+		t := told{issued: w.Issued, sequence: sequence}
 		if !w.Deleted {
-			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, number: w.Number, at: at.UnixNano(), sequence: sequence}
+			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, number: w.Number, at: at.UnixNano(), issued: w.Issued, sequence: sequence}
 		}
 		v.setTold(w.Device, w.Deployment, w.Namespace, t)
 	}

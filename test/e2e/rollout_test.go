@@ -23,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
-	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/test/env"
 	"github.com/nationtech/fleet/test/simulated"
@@ -398,17 +397,17 @@ func (s *suite) reconcileTill() {
 
 func (s *suite) operatorKilledOften() {
 	var mu sync.Mutex
-	writes := map[string]map[uint64]bool{}
+	writes := map[string]map[int64]bool{}
 	for _, d := range s.Simulated {
 		id, from := d.ID, d.Told("till").Time
-		d.Watch(func(view map[contracts.DeploymentName]bus.Desired) {
+		d.Watch(func(view map[contracts.DeploymentName]contracts.DesiredState) {
 			mu.Lock()
 			defer mu.Unlock()
 			if told := view["till"]; told.Time.After(from) {
 				if writes[id] == nil {
-					writes[id] = map[uint64]bool{}
+					writes[id] = map[int64]bool{}
 				}
-				writes[id][told.Sequence] = true
+				writes[id][told.Issued] = true
 			}
 		})
 	}

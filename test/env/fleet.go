@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/test/podmantest"
 )
 
@@ -98,6 +99,15 @@ func (f *Fleet) MakeKeys(ctx context.Context) error {
 }
 
 func (f *Fleet) operatorSeed() string { return filepath.Join(f.Dir, "operator.nk") }
+
+// signer is the public key that the operator signs with.
+func (f *Fleet) signer() (string, error) {
+	keys, err := bus.ReadKeys(f.operatorSeed())
+	if err != nil {
+		return "", err
+	}
+	return keys.Signer.PublicKey()
+}
 
 // StartControlPlane starts the control plane.
 func (f *Fleet) StartControlPlane(ctx context.Context) error {

@@ -19,7 +19,7 @@ type Simulated struct {
 	*simulated.Device
 	ID, PublicKey string
 
-	seedFile string
+	seedFile, operator string
 }
 
 // Simulate adds devices without machines. It has to come before StartSimulated.
@@ -49,7 +49,12 @@ func (f *Fleet) Simulate(count int) error {
 // StartSimulated makes an approved Device with the labels for each simulated
 // device, and connects it. The namespace has to exist.
 func (f *Fleet) StartSimulated(ctx context.Context, labels map[string]string, answer simulated.Answer) error {
+	signer, err := f.signer()
+	if err != nil {
+		return err
+	}
 	for _, s := range f.Simulated {
+		s.operator = signer
 		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: s.ID, Labels: labels}}
 		d.Spec.Approved, d.Spec.PublicKey = new(true), s.PublicKey
 		if err := f.Client.Create(ctx, d); err != nil {
@@ -65,7 +70,7 @@ func (f *Fleet) StartSimulated(ctx context.Context, labels map[string]string, an
 // Connect brings the device online.
 func (s *Simulated) Connect(ctx context.Context, url string, answer simulated.Answer) (err error) {
 	s.Device, err = simulated.Start(ctx, simulated.Options{
-		ID: contracts.DeviceID(s.ID), URL: url, SeedFile: s.seedFile, PublicKey: s.PublicKey, Answer: answer,
+		ID: contracts.DeviceID(s.ID), URL: url, SeedFile: s.seedFile, PublicKey: s.PublicKey, Operator: s.operator, Answer: answer,
 	})
 	return err
 }

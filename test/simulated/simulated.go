@@ -40,7 +40,9 @@ type Options struct {
 	ID contracts.DeviceID
 	// URL of the NATS server, SeedFile and PublicKey of the device's key.
 	URL, SeedFile, PublicKey string
-	Answer                   Answer
+	// Operator is the public key that signs what the device is told.
+	Operator string
+	Answer   Answer
 }
 
 // Device is a simulated one. Its methods may be called at any time.
@@ -53,9 +55,9 @@ type Device struct {
 
 	mu       sync.Mutex
 	answer   Answer
-	told     map[contracts.DeploymentName]bus.Desired
+	told     map[contracts.DeploymentName]contracts.DesiredState
 	seq      uint64
-	watching func(map[contracts.DeploymentName]bus.Desired)
+	watching func(map[contracts.DeploymentName]contracts.DesiredState)
 }
 
 // Start connects a device, which says what it is and sends a heartbeat every half
@@ -74,7 +76,7 @@ func Start(ctx context.Context, o Options) (*Device, error) {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	d := &Device{o: o, nc: nc, publisher: publisher, cancel: cancel, done: make(chan struct{}), answer: o.Answer}
-	mirror := bus.NewMirror(nc, o.ID, bus.MirrorOptions{Logger: slog.New(slog.DiscardHandler), OnChange: d.adopt})
+	mirror := bus.NewMirror(nc, o.ID, bus.MirrorOptions{Logger: slog.New(slog.DiscardHandler), OnChange: d.adopt, Operator: o.Operator})
 	var parts sync.WaitGroup
 	parts.Go(func() { d.inform(ctx) })
 	parts.Go(func() { _ = mirror.Run(ctx) })
@@ -127,10 +129,16 @@ func (d *Device) beat(ctx context.Context) {
 }
 
 // adopt answers for what is new.
-func (d *Device) adopt(view map[contracts.DeploymentName]bus.Desired) {
+func (d *Device) adopt(orders map[contracts.DeploymentName]contracts.Order) {
+	view := map[contracts.DeploymentName]contracts.DesiredState{}
+	for name, o := range orders {
+		if o.Desired != nil {
+			view[name] = *o.Desired
+		}
+	}
 	d.mu.Lock()
 	before := d.told
-	d.told = maps.Clone(view)
+	d.told = view
 	watching := d.watching
 	d.mu.Unlock()
 	if watching != nil {
@@ -138,7 +146,7 @@ func (d *Device) adopt(view map[contracts.DeploymentName]bus.Desired) {
 	}
 	for name, now := range view {
 		if was, ok := before[name]; !ok || was.Digest != now.Digest || was.Revision != now.Revision {
-			d.report(now.DesiredState)
+			d.report(now)
 		}
 	}
 }
@@ -154,7 +162,7 @@ func (d *Device) report(now contracts.DesiredState) {
 	if state == nil {
 		return
 	}
-	state.Deployment, state.Revision, state.Digest, state.Seq = now.Deployment, now.Revision, now.Digest, seq
+	state.Deployment, state.Revision, state.Digest, state.Issued, state.Seq = now.Deployment, now.Revision, now.Digest, now.Issued, seq
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	// What is lost the test waits for in vain.
@@ -183,12 +191,12 @@ func (d *Device) AnswerAgain(answer Answer) {
 	told := maps.Clone(d.told)
 	d.mu.Unlock()
 	for _, now := range told {
-		d.report(now.DesiredState)
+		d.report(now)
 	}
 }
 
 // Watch shows each new view of what the device is told.
-func (d *Device) Watch(show func(map[contracts.DeploymentName]bus.Desired)) {
+func (d *Device) Watch(show func(map[contracts.DeploymentName]contracts.DesiredState)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.watching = show
@@ -198,7 +206,7 @@ func (d *Device) Watch(show func(map[contracts.DeploymentName]bus.Desired)) {
 func (d *Device) Told(name string) contracts.DesiredState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.told[contracts.DeploymentName(name)].DesiredState
+	return d.told[contracts.DeploymentName(name)]
 }
 
 // String is the device's ID.

@@ -1,0 +1,164 @@
+package agent
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/nationtech/fleet/agent/config"
+	"github.com/nationtech/fleet/agent/driver/podman"
+	"github.com/nationtech/fleet/agent/facts"
+	"github.com/nationtech/fleet/agent/store"
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/internal/version"
+)
+
+// presence is what tells the fleet that the device is there.
+type presence struct {
+	config    config.Config
+	nc        *nats.Conn
+	publisher *bus.Publisher
+	driver    *podman.Driver
+	disk      *store.Store
+	log       *slog.Logger
+	publicKey string
+	started   time.Time
+	// connected is called each time the connection stands anew.
+	connected func()
+	refusal   *refusal
+	// news wakes inform: there is something new to say.
+	news chan struct{}
+
+	mu      sync.Mutex
+	refused store.Refused
+}
+
+// refuse counts an order that does not count, and has the fleet told of it.
+func (p *presence) refuse(name contracts.DeploymentName, reason error) {
+	p.mu.Lock()
+	p.refused = store.Refused{Count: p.refused.Count + 1, Deployment: name, Reason: reason.Error(), Time: time.Now()}
+	p.mu.Unlock()
+	select {
+	case p.news <- struct{}{}:
+	default:
+	}
+}
+
+// heartbeats sends a sign of life when the connection stands and at every
+// interval.
+func (p *presence) heartbeats(ctx context.Context) {
+	up := p.nc.StatusChanged(nats.CONNECTED)
+	defer p.nc.RemoveStatusListener(up)
+	ticker := time.NewTicker(p.config.HeartbeatInterval)
+	defer ticker.Stop()
+	for n := uint64(1); ; n++ {
+		if p.nc.IsConnected() {
+			now := time.Now()
+			if err := p.publisher.Heartbeat(contracts.HeartbeatPayload{
+				Seq: n, Time: now.UnixMilli(), Interval: max(1, int(p.config.HeartbeatInterval/time.Second)), Uptime: int64(now.Sub(p.started) / time.Second),
+			}); err != nil {
+				p.log.Debug("heartbeat not sent", "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-up:
+			ticker.Reset(p.config.HeartbeatInterval)
+		}
+	}
+}
+
+// lookAgain is how often the device looks whether what it says of itself still
+// holds, and calm how long it lets news gather: a stranger may cause many.
+const (
+	lookAgain = 5 * time.Minute
+	calm      = 2 * time.Second
+)
+
+// inform says what the device is whenever the connection stands anew and when it
+// has changed, and keeps for the status command how the connection is.
+func (p *presence) inform(ctx context.Context) {
+	changed := p.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
+	defer p.nc.RemoveStatusListener(changed)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	was := nats.Status(-1)
+	failures := 0
+	for {
+		if is := p.nc.Status(); is != was {
+			was = is
+			p.remember(is == nats.CONNECTED)
+			if is == nats.CONNECTED {
+				p.connected()
+			}
+		}
+		next := lookAgain
+		if p.nc.IsConnected() {
+			if err := p.publisher.Info(ctx, p.info(ctx)); err != nil {
+				next = bus.Backoff(failures, 200*time.Millisecond, 10*time.Second)
+				failures++
+				p.log.Debug("what the device is was not sent", "error", err)
+			} else {
+				failures = 0
+			}
+		}
+		timer.Reset(next)
+		select {
+		case <-ctx.Done():
+			p.remember(false)
+			return
+		case <-changed:
+		case <-p.news:
+			p.remember(p.nc.IsConnected())
+			timer.Reset(calm)
+			select {
+			case <-ctx.Done():
+			case <-timer.C:
+			}
+		case <-timer.C:
+		}
+	}
+}
+
+func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
+	i := facts.Gather(p.config.StateDir)
+	i.Device, i.AgentVersion, i.PublicKey, i.Time = p.config.Device, version.Version, p.publicKey, time.Now().UTC()
+	p.mu.Lock()
+	if i.Refused = p.refused.Count; i.Refused > 0 {
+		i.RefusedReason = fmt.Sprintf("deployment %s: %s", p.refused.Deployment, p.refused.Reason)
+	}
+	p.mu.Unlock()
+	v, err := p.driver.Version(ctx)
+	if err != nil {
+		p.log.Warn("podman does not answer", "error", err)
+		return i
+	}
+	i.Drivers = map[string]string{"podman": v}
+	return i
+}
+
+func (p *presence) remember(connected bool) {
+	a := store.Agent{
+		Device: p.config.Device, Version: version.Version, Server: p.config.NATS.URL, Started: p.started,
+		Connected: connected, Since: time.Now(),
+	}
+	if err := p.nc.LastError(); err != nil && !connected {
+		a.Error = cmp.Or(p.refusal.why(), bus.Explain(err).Error())
+	}
+	p.mu.Lock()
+	if refused := p.refused; refused.Count > 0 {
+		a.Refused = &refused
+	}
+	p.mu.Unlock()
+	if err := p.disk.PutAgent(a); err != nil {
+		p.log.Error("keep the agent's state for the status command", "error", err)
+	}
+}

@@ -1,0 +1,70 @@
+package fleetview
+
+import (
+	"slices"
+
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/coalesce"
+)
+
+// maxReported bounds the number that a device may say it has been given, so that a
+// hostile one can't use up those that are left.
+const maxReported = 1 << 52
+
+// Key is what one device is told for one Deployment.
+type Key struct {
+	Device     contracts.DeviceID
+	Deployment contracts.DeploymentName
+}
+
+// NextIssued gives a number for orders, which is above every one that was seen on the
+// bus, told or reported, and every one that was given before. As long as the clock
+// does not go back it is the time in microseconds, so that it grows even where the
+// bus has lost everything.
+func (v *View) NextIssued() int64 {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.issued = max(v.issued+1, v.clock.Now().UnixMicro())
+	return v.issued
+}
+
+// Outdated collects the orders that have to be given again, unchanged: they are signed
+// with a key that the operator had before, or the device says that it was given a newer
+// one, which the bus has lost.
+func (v *View) Outdated() *coalesce.Set[Key] { return v.outdated }
+
+// Stale reports whether an order with that number is older than what the device says
+// that it was given.
+func (v *View) Stale(k Key, issued int64) bool {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	d := v.devices[k.Device]
+	if d == nil {
+		return false
+	}
+	p := d.placements[k.Deployment]
+	return p != nil && p.report != nil && p.report.issued > issued
+}
+
+// signed notes with which key an order is signed, and reports whether it counts.
+func (v *View) signed(k Key, key string, issued int64) bool {
+	if key == v.signer {
+		v.issued = max(v.issued, issued)
+		return true
+	}
+	if !slices.Contains(v.previous, key) {
+		return false
+	}
+	v.issued = max(v.issued, issued)
+	v.outdated.Add(k)
+	return true
+}
+
+// outrun notes that a device was given a newer order than the bus has.
+func (v *View) outrun(k Key, p *placement) {
+	if p.report == nil || p.told.issued == 0 || p.report.issued <= p.told.issued {
+		return
+	}
+	v.issued = max(v.issued, p.report.issued)
+	v.outdated.Add(k)
+}
