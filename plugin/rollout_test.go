@@ -73,7 +73,7 @@ func TestRolloutScreens(t *testing.T) {
 		})
 	}
 	gone := ago(time.Minute)
-	device(t, ns, "another-key", v1alpha1.DeviceSpec{Approved: true}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
+	device(t, ns, "another-key", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonPublicKeyMismatch, "The agent's public key is another", time.Hour)}})
 	tenth := progress("tenth", v1alpha1.WavePending, 9999, 0, 0, 9950, 49)
 	rest := progress("rest", v1alpha1.WavePending, 89991, 0, 0, 89500, 491)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 func newApproveCommand(env *cli.Env) *cobra.Command {
@@ -49,10 +50,12 @@ func approve(wave string) decision {
 		revision := d.Status.UpdateRevision
 		out := edit{
 			did:   fmt.Sprintf("wave %s approved for revision %s", wave, revision),
-			field: "the approval of wave " + wave + " in spec.rollout.approvals",
-			path:  append(fieldPath("spec", "rollout", "approvals"), fmt.Sprintf(`k:{"wave":%q}`, wave)),
-			inGit: []string{"spec:", "  rollout:", "    approvals:", "    - wave: " + wave, "      revision: " + revision},
 			notes: held(d),
+			Change: flux.Change{
+				Field: "the approval of wave " + wave + " in spec.rollout.approvals",
+				Path:  append(flux.Path("spec", "rollout", "approvals"), fmt.Sprintf(`k:{"wave":%q}`, wave)),
+				InGit: []string{"spec:", "  rollout:", "    approvals:", "    - wave: " + wave, "      revision: " + revision},
+			},
 		}
 		if approved(d, wave) {
 			out.did = fmt.Sprintf("wave %s was approved for revision %s already", wave, revision)

@@ -3,7 +3,6 @@ package rollout
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"github.com/spf13/cobra"
 	apiequality "k8s.io/apimachinery/pkg/api/equality"
@@ -18,17 +17,14 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 	"github.com/nationtech/fleet/plugin/screen"
 )
 
-// Whose the fields are that the plugin writes. Flux takes away, at each apply, what
-// is not in Git and of an owner whose name begins with kubectl. So what is to stay is
-// not of such a one; what is lent from Git is, or else of a score that Flux puts back
-// the fields would stay that Git's does not have.
-const (
-	fieldOwner = "fleet-plugin"
-	lentOwner  = "kubectl-fleet"
-)
+// lentOwner is whose the fields become that are lent from Git: Flux takes away what is of
+// such an owner and not in Git, or else of a score that Flux puts back the fields would
+// stay that Git's does not have. Everything else is to stay, see flux.FieldOwner.
+const lentOwner client.FieldOwner = "kubectl-fleet"
 
 // attempts is how often a write is tried that somebody was faster than.
 const attempts = 5
@@ -57,18 +53,9 @@ type edit struct {
 	did string
 	// notes say what somebody should know beside.
 	notes []string
-	// field is what is changed, as people write it, and path the same step by step.
-	field string
-	path  []string
-	// inGit is how the same is done in Git, as it is to be written; how says it in
-	// words where it is not only that. gone tells that Git is to say nothing, so that
-	// there is only something to do when it does.
-	how   string
-	inGit []string
-	gone  bool
-	// back is what devices do when Flux puts it back; whole tells that all of the
-	// field goes back then, with what Git does not have of it.
-	back  string
+	flux.Change
+	// whole tells that all of the field goes back when Flux puts it back, with what Git
+	// does not have of it.
 	whole bool
 }
 
@@ -162,12 +149,12 @@ func (e *editor) write(ctx context.Context, t target, before, after *unstructure
 
 // ownerOf is whose the fields become.
 func ownerOf(d *v1alpha1.Deployment, made edit) client.FieldOwner {
-	if f := fluxOf(d); f != nil && made.whole {
-		if undone, _ := f.opinion(d, made); undone {
+	if a := flux.Of(d); a != nil && made.whole {
+		if undone, _ := a.Opinion(d, made.Change); undone {
 			return lentOwner
 		}
 	}
-	return fieldOwner
+	return flux.FieldOwner
 }
 
 // show prints the Deployment as kubectl does.
@@ -186,41 +173,12 @@ func (e *editor) say(ctx context.Context, t target, d *v1alpha1.Deployment, made
 	out := e.env.Streams.ErrOut
 	style := e.env.Style(out)
 	for _, note := range made.notes {
-		printNote(out, style, screen.Warn, note)
+		style.Note(out, screen.Warn, note)
 	}
-	f := fluxOf(d)
-	if f == nil {
-		return
-	}
-	f.look(ctx, t.Cluster)
-	undone, words := f.opinion(d, made)
-	how := "To have it in Git too:"
-	if undone {
-		printNote(out, style, screen.Warn, words)
-		how = "To keep it, in Git:"
-	} else {
-		printNote(out, style, screen.Dim, words)
-	}
-	if made.gone && !undone {
-		return
-	}
-	if made.how != "" {
-		how = made.how
-	}
-	if made.how != "" || len(made.inGit) > 0 {
-		printNote(out, style, screen.Bold, how)
-	}
-	for _, line := range made.inGit {
-		fmt.Fprintln(out, "    "+line)
-	}
-	if undone && !f.suspended() {
-		printNote(out, style, screen.Bold, fmt.Sprintf("To hold Flux until then, with all that it applies: flux suspend kustomization %s -n %s", f.name.Name, f.name.Namespace))
-	}
-}
-
-func printNote(out io.Writer, style screen.Style, tone screen.Tone, text string) {
-	for _, line := range wrapped(style, style.Mark(tone)+" ", screen.Plain, text) {
-		fmt.Fprintln(out, line)
+	made.Noun = v1alpha1.DeploymentKind
+	if a := flux.Of(d); a != nil {
+		a.Look(ctx, t.Cluster)
+		a.Tell(out, style, d, made.Change)
 	}
 }
 

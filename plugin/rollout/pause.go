@@ -6,6 +6,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 func newPauseCommand(env *cli.Env) *cobra.Command {
@@ -48,10 +49,9 @@ func newResumeCommand(env *cli.Env) *cobra.Command {
 }
 
 func pause(d *v1alpha1.Deployment, object *unstructured.Unstructured) (edit, error) {
-	out := edit{
-		did: "paused", field: "spec.paused", path: fieldPath("spec", "paused"),
-		inGit: []string{"spec:", "  paused: true"},
-	}
+	out := edit{did: "paused", Change: flux.Change{
+		Field: "spec.paused", Path: flux.Path("spec", "paused"), InGit: []string{"spec:", "  paused: true"},
+	}}
 	if d.Spec.Paused {
 		out.did = "is paused already"
 		return out, nil
@@ -60,10 +60,10 @@ func pause(d *v1alpha1.Deployment, object *unstructured.Unstructured) (edit, err
 }
 
 func resume(d *v1alpha1.Deployment, object *unstructured.Unstructured) (edit, error) {
-	out := edit{
-		did: "resumed", field: "spec.paused", path: fieldPath("spec", "paused"),
-		how: "To keep it, in Git: remove spec.paused, or set it to false.", gone: true,
-	}
+	out := edit{did: "resumed", Change: flux.Change{
+		Field: "spec.paused", Path: flux.Path("spec", "paused"),
+		How: "To keep it, in Git: remove spec.paused, or set it to false.", Gone: true,
+	}}
 	if !d.Spec.Paused {
 		out.did = "is not paused"
 		return out, nil

@@ -126,10 +126,10 @@ func render(s screen.Style, r Rollout, now time.Time, d Detail, room room) strin
 	}
 	if r.Why != "" {
 		add("")
-		lines = append(lines, wrapped(s, s.Mark(r.State.Tone())+" ", r.State.Tone(), r.Why)...)
+		lines = append(lines, s.Marked(s.Mark(r.State.Tone())+" ", r.State.Tone(), r.Why)...)
 	}
 	for _, next := range r.Next {
-		lines = append(lines, wrapped(s, s.Mark(screen.Bold)+" ", screen.Plain, next)...)
+		lines = append(lines, s.Marked(s.Mark(screen.Bold)+" ", screen.Plain, next)...)
 	}
 	if len(r.Failures) > 0 {
 		add("")
@@ -143,22 +143,6 @@ func render(s screen.Style, r Rollout, now time.Time, d Detail, room room) strin
 		}
 	}
 	return strings.Join(lines, "\n") + "\n"
-}
-
-// wrapped is a text behind a mark, with further lines below its first.
-func wrapped(s screen.Style, lead string, tone screen.Tone, text string) []string {
-	width := 0
-	if s.Width > 0 {
-		width = s.Width - screen.Width(lead)
-	}
-	var lines []string
-	for i, line := range s.Wrap(screen.Safe(text), width) {
-		if i > 0 {
-			lead = "  "
-		}
-		lines = append(lines, lead+s.Paint(tone, line))
-	}
-	return lines
 }
 
 func barWidth(s screen.Style) int {
@@ -240,7 +224,7 @@ func allFacts(s screen.Style, r Rollout, now time.Time) []string {
 	fact("Told", screen.Count(r.Devices.Updated)+" of "+screen.Plural(r.Devices.Matched, "device"))
 	rules := fmt.Sprintf("maxUnavailable %s, successThreshold %s, onFailure %s", r.Rules.MaxUnavailable, r.Rules.SuccessThreshold, r.Rules.OnFailure)
 	if r.Rules.ProgressDeadline != nil {
-		rules += ", progressDeadline " + short(r.Rules.ProgressDeadline.Duration)
+		rules += ", progressDeadline " + screen.Duration(r.Rules.ProgressDeadline.Duration)
 	}
 	fact("Rules", rules)
 	return s.Grid("  ", rows)

@@ -134,21 +134,9 @@ func phaseWords(r Rollout, g []Wave, now time.Time) string {
 			parts = append(parts, left+" left")
 		}
 	case w.Phase == v1alpha1.WaveProgressing && w.Soak != nil && w.Soak.Duration > 0:
-		parts = append(parts, "then soaks "+short(w.Soak.Duration))
+		parts = append(parts, "then soaks "+screen.Duration(w.Soak.Duration))
 	}
 	return strings.Join(parts, ", ")
-}
-
-// short writes a duration as people write it: 10m and not 10m0s.
-func short(d time.Duration) string {
-	text := d.String()
-	if strings.HasSuffix(text, "m0s") {
-		text = strings.TrimSuffix(text, "0s")
-	}
-	if strings.HasSuffix(text, "h0m") {
-		text = strings.TrimSuffix(text, "0m")
-	}
-	return text
 }
 
 func number(n int32, tone screen.Tone) screen.Cell {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 func newRestartCommand(env *cli.Env) *cobra.Command {
@@ -40,8 +41,10 @@ func restart(now time.Time) decision {
 		}
 		return edit{
 			did: "restarted", notes: held(d),
-			field: "spec.score.podman.restartedAt", path: fieldPath("spec", "score", "podman", "restartedAt"),
-			inGit: []string{"spec:", "  score:", "    podman:", fmt.Sprintf("      restartedAt: %q", at)},
+			Change: flux.Change{
+				Field: "spec.score.podman.restartedAt", Path: flux.Path("spec", "score", "podman", "restartedAt"),
+				InGit: []string{"spec:", "  score:", "    podman:", fmt.Sprintf("      restartedAt: %q", at)},
+			},
 		}, unstructured.SetNestedField(object.Object, at, "spec", "score", "podman", "restartedAt")
 	}
 }

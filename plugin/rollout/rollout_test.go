@@ -234,50 +234,6 @@ func with2(c content, change func(*content)) content {
 	return c
 }
 
-func TestOwns(t *testing.T) {
-	entry := func(manager, subresource, fields string) []metav1.ManagedFieldsEntry {
-		return []metav1.ManagedFieldsEntry{{Manager: manager, Subresource: subresource, FieldsV1: metav1.NewFieldsV1(fields)}}
-	}
-	const fields = `{"f:spec":{"f:paused":{},"f:score":{"f:podman":{"f:restartPolicy":{}}},"f:rollout":{"f:approvals":{"k:{\"wave\":\"shops\"}":{".":{},"f:revision":{}}}}}}`
-	approval := func(wave string) []string {
-		return append(fieldPath("spec", "rollout", "approvals"), `k:{"wave":"`+wave+`"}`)
-	}
-	for name, c := range map[string]struct {
-		managed []metav1.ManagedFieldsEntry
-		path    []string
-		want    bool
-	}{
-		"a field that Flux applies":         {entry("kustomize-controller", "", fields), fieldPath("spec", "paused"), true},
-		"something in it":                   {entry("kustomize-controller", "", fields), fieldPath("spec", "score"), true},
-		"another field":                     {entry("kustomize-controller", "", fields), fieldPath("spec", "suspend"), false},
-		"a field in a field that is not":    {entry("kustomize-controller", "", fields), fieldPath("spec", "score", "podman", "restartedAt"), false},
-		"the element of a list":             {entry("kustomize-controller", "", fields), approval("shops"), true},
-		"another element":                   {entry("kustomize-controller", "", fields), approval("all"), false},
-		"a field that somebody else writes": {entry("fleet-plugin", "", fields), fieldPath("spec", "paused"), false},
-		"a field of the status":             {entry("kustomize-controller", "status", fields), fieldPath("spec", "paused"), false},
-		"what can't be read":                {entry("kustomize-controller", "", "{"), fieldPath("spec", "paused"), false},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if got := owns(c.managed, c.path); got != c.want {
-				t.Errorf("got %t", got)
-			}
-		})
-	}
-}
-
-func TestFluxLeavesAlone(t *testing.T) {
-	managed := []metav1.ManagedFieldsEntry{{Manager: "kustomize-controller", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:paused":{}}}`)}}
-	for annotation, undone := range map[string]bool{"": true, annotationReconcile + "=disabled": false, annotationSSA + "=Ignore": false, annotationSSA + "=Merge": true} {
-		d := &v1alpha1.Deployment{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed, Labels: map[string]string{labelKustomization: "field", labelKustomizationNamespace: "flux-system"}}}
-		if key, value, ok := strings.Cut(annotation, "="); ok {
-			d.Annotations = map[string]string{key: value}
-		}
-		if got, words := fluxOf(d).opinion(d, edit{field: "spec.paused", path: fieldPath("spec", "paused")}); got != undone {
-			t.Errorf("%q: %s", annotation, words)
-		}
-	}
-}
-
 func TestScreenFitsTheTerminal(t *testing.T) {
 	d := stalled(v1alpha1.WaveHalted, v1alpha1.ReasonDevicesFailed)
 	for _, name := range []string{"canary", "shops", "rest"} {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 func newUndoCommand(env *cli.Env) *cobra.Command {
@@ -86,8 +87,8 @@ func goBackTo(d *v1alpha1.Deployment, all []kept, to string) (*kept, error) {
 func undo(d *v1alpha1.Deployment, object *unstructured.Unstructured, all []kept, goal *kept, changed []string, unread error) (edit, error) {
 	r := Observe(d)
 	out := edit{
-		did:   fmt.Sprintf("rolled back to revision %d (%s)", goal.Revision.Revision, goal.Name),
-		field: "spec.score", path: fieldPath("spec", "score"), whole: true,
+		did:    fmt.Sprintf("rolled back to revision %d (%s)", goal.Revision.Revision, goal.Name),
+		Change: flux.Change{Field: "spec.score", Path: flux.Path("spec", "score")}, whole: true,
 	}
 	switch {
 	case unread != nil:
@@ -109,12 +110,12 @@ func undo(d *v1alpha1.Deployment, object *unstructured.Unstructured, all []kept,
 		out.notes = append(out.notes, "It goes back wave by wave, as every rollout; follow it with "+r.command("get")+" --watch")
 	}
 	out.notes = append(out.notes, held(d)...)
-	out.how, out.inGit = revert(d, all, goal)
+	out.How, out.InGit = revert(d, all, goal)
 	for _, r := range all {
 		if r.Update {
-			out.back = fmt.Sprintf("; devices then get revision %d again", r.Revision.Revision)
+			out.Back = fmt.Sprintf("; devices then get revision %d again", r.Revision.Revision)
 			if r.RolledBackAt != nil {
-				out.back += ", although it was rolled back"
+				out.Back += ", although it was rolled back"
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package screen
 import (
 	"cmp"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 	"unicode"
@@ -62,6 +63,41 @@ func (s Style) Wrap(text string, width int) []string {
 		return []string{text}
 	}
 	return strings.Split(ansi.Wrap(text, max(width, 8), ""), "\n")
+}
+
+// Marked is a text behind a lead, such as a mark, with further lines below its first.
+func (s Style) Marked(lead string, tone Tone, text string) []string {
+	width := 0
+	if s.Width > 0 {
+		width = s.Width - Width(lead)
+	}
+	var lines []string
+	for i, line := range s.Wrap(Safe(text), width) {
+		if i > 0 {
+			lead = "  "
+		}
+		lines = append(lines, lead+s.Paint(tone, line))
+	}
+	return lines
+}
+
+// Note writes a text behind the mark of a tone.
+func (s Style) Note(out io.Writer, tone Tone, text string) {
+	for _, line := range s.Marked(s.Mark(tone)+" ", Plain, text) {
+		fmt.Fprintln(out, line)
+	}
+}
+
+// Duration writes d without the units that are zero at its end: 10m, 1h30m.
+func Duration(d time.Duration) string {
+	text := d.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	if strings.HasSuffix(text, "h0m") {
+		text = strings.TrimSuffix(text, "0m")
+	}
+	return text
 }
 
 // Age is the time from then to now in Kubernetes' short words: 12s, 5m30s, 3h.
