@@ -232,6 +232,9 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// somebodysKey is a device's public key.
+const somebodysKey = "UDXU4RCSJNZOIQHZNWXHXORDPRTGNJAHAHFRGZNEEJCPQTT2M7NLCNF4"
+
 // TestScreens holds whole screens to golden files.
 func TestScreens(t *testing.T) {
 	well := namespace(t, "well")
@@ -248,8 +251,10 @@ func TestScreens(t *testing.T) {
 		condition("Ready", "False", v1alpha1.ReasonHeartbeatMissed, "Three heartbeats in a row, one each 30s, did not arrive", 49*time.Minute)}})
 	device(t, ill, "c-new", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat", time.Hour)}})
-	device(t, ill, "d-unapproved", v1alpha1.DeviceSpec{}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
-		condition("Ready", "False", v1alpha1.ReasonNotApproved, "Set spec.approved to let the device take part", time.Hour)}})
+	device(t, ill, "d-unapproved", v1alpha1.DeviceSpec{PublicKey: somebodysKey}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
+		condition("Ready", "False", v1alpha1.ReasonNotApproved, "Nobody has approved the device yet: kubectl fleet approve d-unapproved -n ill", time.Hour)}})
+	device(t, ill, "g-shut-out", v1alpha1.DeviceSpec{Approved: new(false), PublicKey: somebodysKey}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
+		condition("Ready", "False", v1alpha1.ReasonShutOut, "spec.approved is false: the device may not connect", time.Hour)}})
 	device(t, ill, "e-second", v1alpha1.DeviceSpec{Approved: new(true)}, v1alpha1.DeviceStatus{Conditions: []metav1.Condition{
 		condition("Ready", "False", v1alpha1.ReasonDuplicateID, "Device well/e-second is older and has this ID; delete one of them or give it another name", time.Hour)}})
 	device(t, ill, "f-cordoned", v1alpha1.DeviceSpec{Approved: new(true), Cordoned: true}, v1alpha1.DeviceStatus{LastHeartbeatTime: &gone, Conditions: []metav1.Condition{
@@ -326,12 +331,12 @@ func TestScreens(t *testing.T) {
 		out, _, code := command(t, t.Context(), "status", "-n", "ill", "-o", "json")
 		var report struct {
 			Healthy  bool
-			Devices  struct{ Total, Ready, NotReady, NeverSeen, NotApproved, Duplicate, Cordoned int }
+			Devices  struct{ Total, Ready, NotReady, NeverSeen, Pending, ShutOut, Duplicate, Cordoned int }
 			Problems []struct{ Kind, Name, Reason string }
 		}
 		must(t, json.Unmarshal([]byte(out), &report))
 		d := report.Devices
-		if code != 0 || report.Healthy || d.Total != 6 || d.Ready != 2 || d.NotReady != 1 || d.NeverSeen != 1 || d.NotApproved != 1 || d.Duplicate != 1 || d.Cordoned != 1 {
+		if code != 0 || report.Healthy || d.Total != 7 || d.Ready != 2 || d.NotReady != 1 || d.NeverSeen != 1 || d.Pending != 1 || d.ShutOut != 1 || d.Duplicate != 1 || d.Cordoned != 1 {
 			t.Errorf("exit code %d, report %+v", code, report)
 		}
 	})
@@ -443,7 +448,7 @@ func TestCompletion(t *testing.T) {
 		"__complete status --kubeconfig " + shared.kubeconfig + " -n com":                 "completion",
 		"__complete status -o ":           "wide",
 		"__complete rollout status x -o ": "name",
-		"__complete devices --health ":    "never-seen",
+		"__complete devices --health ":    "shut-out",
 		"__complete stat":                 "status",
 	} {
 		list := strings.Split(args, " ")

@@ -104,10 +104,13 @@ func (p *page) present() *v1alpha1.Device {
 }
 
 func approval(approved *bool) string {
-	if approved == nil {
+	switch {
+	case approved == nil:
 		return "not yet"
+	case !*approved:
+		return "no, it is shut out"
 	}
-	return yes(*approved)
+	return "yes"
 }
 
 func yes(b bool) string {
@@ -205,7 +208,7 @@ func (p *page) conditions() {
 	var rows [][]screen.Cell
 	for _, c := range p.Status.Conditions {
 		tone := map[metav1.ConditionStatus]screen.Tone{metav1.ConditionTrue: screen.Good, metav1.ConditionFalse: screen.Bad}[c.Status]
-		if c.Reason == v1alpha1.ReasonNotApproved || c.Reason == v1alpha1.ReasonNeverSeen {
+		if c.Reason == v1alpha1.ReasonNotApproved || c.Reason == v1alpha1.ReasonShutOut || c.Reason == v1alpha1.ReasonNeverSeen {
 			tone = screen.Dim
 		}
 		rows = append(rows, []screen.Cell{

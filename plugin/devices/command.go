@@ -21,7 +21,9 @@ func NewCommand(env *cli.Env) *cobra.Command {
 		Short:   "List devices and how they are",
 		Long: `List devices and how they are.
 
-STATUS is Ready, or the reason why the device is not; Cordoned comes on top.
+STATUS is Ready, or the reason why the device is not; PendingApproval is for kubectl
+fleet approve or deny, ShutOut is what somebody has denied or revoked. Cordoned comes on
+top.
 RUNNING counts the Deployments that run of those that the device was told.
 
 How a device is comes from the operator's memory, through the live API. Where that
@@ -31,6 +33,9 @@ that --watch goes on with; kubectl fleet heartbeats --watch has every heartbeat.
 and -o yaml have the Device as it is in the cluster.`,
 		Example: `  # Who is gone, in all namespaces?
   kubectl fleet devices -A --health not-ready
+
+  # Who waits for approval, with the key that the device has printed
+  kubectl fleet devices -A --health pending -o wide
 
   # The devices of one site, with what they run on
   kubectl fleet devices -l site=montreal -o wide
@@ -59,7 +64,7 @@ and -o yaml have the Device as it is in the cluster.`,
 		},
 	}
 	o.AddFlags(cmd, "device", "metadata.name=pi-7")
-	cmd.Flags().StringSliceVar(&health, "health", nil, "Only devices of this health: ready, not-ready, never-seen, not-approved, duplicate, cordoned. May be several, separated by commas.")
+	cmd.Flags().StringSliceVar(&health, "health", nil, "Only devices of this health: ready, not-ready, never-seen, pending (approval), shut-out, duplicate, cordoned. May be several, separated by commas.")
 	_ = cmd.RegisterFlagCompletionFunc("health", cobra.FixedCompletions(healthValues(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }

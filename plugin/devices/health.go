@@ -8,7 +8,6 @@ import (
 
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/utils/ptr"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/screen"
@@ -27,8 +26,10 @@ const (
 	NotReady Health = "not-ready"
 	// NeverSeen: approved, and no heartbeat ever came.
 	NeverSeen Health = "never-seen"
-	// NotApproved: spec.approved is not true, so it is told nothing.
-	NotApproved Health = "not-approved"
+	// Pending: spec.approved is not set, so it waits for somebody to approve it.
+	Pending Health = "pending"
+	// ShutOut: spec.approved is false, so it may not connect.
+	ShutOut Health = "shut-out"
 	// Duplicate: an older Device in another namespace has its ID.
 	Duplicate Health = "duplicate"
 )
@@ -38,12 +39,14 @@ const Cordoned = "cordoned"
 
 // HealthOf decides the health of a device from the few facts that a table of the
 // API server holds too.
-func HealthOf(approved, ready, seen bool, reason string) Health {
+func HealthOf(approved *bool, ready, seen bool, reason string) Health {
 	switch {
 	case reason == v1alpha1.ReasonDuplicateID:
 		return Duplicate
-	case !approved:
-		return NotApproved
+	case approved == nil:
+		return Pending
+	case !*approved:
+		return ShutOut
 	case ready:
 		return Ready
 	case reason == v1alpha1.ReasonPublicKeyMismatch:
@@ -60,7 +63,7 @@ func Of(d *v1alpha1.Device) Health {
 	if c := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
 		reason = c.Reason
 	}
-	return HealthOf(ptr.Deref(d.Spec.Approved, false), apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil, reason)
+	return HealthOf(d.Spec.Approved, apimeta.IsStatusConditionTrue(d.Status.Conditions, v1alpha1.ConditionReady), d.Status.LastHeartbeatTime != nil, reason)
 }
 
 // Tone is how a health is shown.
@@ -68,6 +71,8 @@ func (h Health) Tone() screen.Tone {
 	switch h {
 	case Ready:
 		return screen.Good
+	case Pending:
+		return screen.Warn
 	case NotReady, Duplicate:
 		return screen.Bad
 	}
@@ -78,7 +83,7 @@ func (h Health) Tone() screen.Tone {
 type healthFilter []string
 
 func healthValues() []string {
-	return []string{string(Ready), string(NotReady), string(NeverSeen), string(NotApproved), string(Duplicate), Cordoned}
+	return []string{string(Ready), string(NotReady), string(NeverSeen), string(Pending), string(ShutOut), string(Duplicate), Cordoned}
 }
 
 func (f healthFilter) validate() error {
@@ -117,8 +122,10 @@ func StatusWords(d *v1alpha1.Device) string {
 	switch {
 	case ready != nil && ready.Reason == v1alpha1.ReasonDuplicateID:
 		words = append(words, v1alpha1.ReasonDuplicateID)
-	case !ptr.Deref(d.Spec.Approved, false):
-		words = append(words, v1alpha1.ReasonNotApproved)
+	case d.Spec.Approved == nil:
+		words = append(words, "PendingApproval")
+	case !*d.Spec.Approved:
+		words = append(words, v1alpha1.ReasonShutOut)
 	case ready == nil:
 		words = append(words, v1alpha1.ReasonNeverSeen)
 	case ready.Status == metav1.ConditionTrue:

@@ -15,23 +15,24 @@ func TestHeartbeatDecidesWhatItIsAbout(t *testing.T) {
 	missed, never := arrives, live.HeartbeatStatus{}
 	missed.Ready = false
 	for name, c := range map[string]struct {
-		approved bool
+		approved *bool
 		written  string
 		beat     live.HeartbeatStatus
 		want     Health
 		words    string
 	}{
-		"heartbeats have ceased":                 {true, v1alpha1.ReasonHeartbeat, missed, NotReady, "HeartbeatMissed"},
-		"heartbeats are back":                    {true, v1alpha1.ReasonHeartbeatMissed, arrives, Ready, "Ready"},
-		"the first heartbeat has come":           {true, v1alpha1.ReasonNeverSeen, arrives, Ready, "Ready"},
-		"nobody has looked at it yet":            {true, "", never, NeverSeen, "NeverSeen"},
-		"not approved is not ready":              {false, v1alpha1.ReasonNotApproved, arrives, NotApproved, "NotApproved"},
-		"another key is not ready":               {true, v1alpha1.ReasonPublicKeyMismatch, arrives, NotReady, "PublicKeyMismatch"},
-		"another key whose heartbeats ceased":    {true, v1alpha1.ReasonPublicKeyMismatch, missed, NotReady, "HeartbeatMissed"},
-		"heartbeats are those of whom it copies": {true, v1alpha1.ReasonDuplicateID, arrives, Duplicate, "DuplicateID"},
+		"heartbeats have ceased":                 {new(true), v1alpha1.ReasonHeartbeat, missed, NotReady, "HeartbeatMissed"},
+		"heartbeats are back":                    {new(true), v1alpha1.ReasonHeartbeatMissed, arrives, Ready, "Ready"},
+		"the first heartbeat has come":           {new(true), v1alpha1.ReasonNeverSeen, arrives, Ready, "Ready"},
+		"nobody has looked at it yet":            {new(true), "", never, NeverSeen, "NeverSeen"},
+		"nobody has approved it yet":             {nil, v1alpha1.ReasonNotApproved, arrives, Pending, "PendingApproval"},
+		"shut out is not ready":                  {new(false), v1alpha1.ReasonShutOut, arrives, ShutOut, "ShutOut"},
+		"another key is not ready":               {new(true), v1alpha1.ReasonPublicKeyMismatch, arrives, NotReady, "PublicKeyMismatch"},
+		"another key whose heartbeats ceased":    {new(true), v1alpha1.ReasonPublicKeyMismatch, missed, NotReady, "HeartbeatMissed"},
+		"heartbeats are those of whom it copies": {new(true), v1alpha1.ReasonDuplicateID, arrives, Duplicate, "DuplicateID"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{Approved: &c.approved}}
+			d := &v1alpha1.Device{Spec: v1alpha1.DeviceSpec{Approved: c.approved}}
 			if c.written != "" {
 				status := metav1.ConditionFalse
 				if c.written == v1alpha1.ReasonHeartbeat {

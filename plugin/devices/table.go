@@ -27,6 +27,7 @@ func columns() []metav1.TableColumnDefinition {
 		{Name: "Arch", Type: "string", Priority: 1},
 		{Name: "Kernel", Type: "string", Priority: 1},
 		{Name: "Address", Type: "string", Priority: 1},
+		{Name: "Key", Type: "string", Priority: 1},
 		{Name: "Message", Type: "string", Priority: 1},
 	}
 }
@@ -51,7 +52,7 @@ func cells(d *device, now time.Time) []any {
 	return []any{
 		d.Name, ready, StatusWords(d.Device), running, failed, lastHeartbeat(d, now), screen.OrNone(info.AgentVersion),
 		screen.Age(now, d.CreationTimestamp.Time),
-		screen.OrNone(info.OS), screen.OrNone(info.Arch), screen.OrNone(info.Kernel), screen.OrNone(address), screen.OrNone(message),
+		screen.OrNone(info.OS), screen.OrNone(info.Arch), screen.OrNone(info.Kernel), screen.OrNone(address), screen.OrNone(d.Spec.PublicKey), screen.OrNone(message),
 	}
 }
 

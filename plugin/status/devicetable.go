@@ -144,7 +144,7 @@ func (c *counter) row(cells []cell) error {
 	}
 	heartbeat, reason := cells[c.column[columnHeartbeat]], cells[c.column[columnReason]].text()
 	switch devices.HealthOf(
-		cells[c.column[columnApproved]].is("true"),
+		cells[c.column[columnApproved]].truth(),
 		cells[c.column[columnReady]].is(`"`+string(metav1.ConditionTrue)+`"`),
 		!heartbeat.is("null"),
 		reason,
@@ -171,11 +171,13 @@ func (c *counter) row(cells []cell) error {
 		if len(d.Duplicates) < maxNames {
 			d.Duplicates = append(d.Duplicates, name)
 		}
-	case devices.NotApproved:
-		d.NotApproved++
-		if len(d.Unapproved) < maxNames {
-			d.Unapproved = append(d.Unapproved, name)
+	case devices.Pending:
+		d.Pending++
+		if len(d.Applicants) < maxNames {
+			d.Applicants = append(d.Applicants, name)
 		}
+	case devices.ShutOut:
+		d.ShutOut++
 	}
 	return nil
 }
@@ -198,6 +200,17 @@ func (c *cell) UnmarshalJSON(b []byte) error {
 }
 
 func (c cell) is(json string) bool { return string(c) == json }
+
+// truth is nil for what is neither true nor false.
+func (c cell) truth() *bool {
+	switch {
+	case c.is("true"):
+		return new(true)
+	case c.is("false"):
+		return new(false)
+	}
+	return nil
+}
 
 func (c cell) text() string {
 	var s string

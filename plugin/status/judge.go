@@ -166,10 +166,15 @@ func (r *Report) judgeDevices(scope cli.Scope) {
 			Message: screen.Plural(d.NeverSeen, "device") + " never seen: " + names(d.Waiting, d.NeverSeen), Hint: list("never-seen"),
 		})
 	}
-	if d.NotApproved > 0 {
+	if d.Pending > 0 {
+		wait := " wait"
+		if d.Pending == 1 {
+			wait = " waits"
+		}
 		r.notice(Problem{
-			Kind: KindDevices, Reason: "NotApproved",
-			Message: screen.Plural(d.NotApproved, "device") + " not approved: " + names(d.Unapproved, d.NotApproved), Hint: list("not-approved"),
+			Kind: KindDevices, Reason: "PendingApproval",
+			Message: screen.Plural(d.Pending, "device") + wait + " for approval: " + names(d.Applicants, d.Pending),
+			Hint:    list("pending") + " -o wide\n" + approve(scope, d.Applicants, d.Pending),
 		})
 	}
 	if d.Cordoned > 0 {
@@ -178,6 +183,17 @@ func (r *Report) judgeDevices(scope cli.Scope) {
 			Message: screen.Plural(d.Cordoned, "device") + " cordoned: they keep what they run and get nothing new.", Hint: list("cordoned"),
 		})
 	}
+}
+
+// approve is the command that approves the devices that wait.
+func approve(scope cli.Scope, first []string, count int) string {
+	switch {
+	case scope.All():
+		return "kubectl fleet approve DEVICE -n NAMESPACE"
+	case count > len(first):
+		return "kubectl fleet approve DEVICE -n " + scope.Namespace
+	}
+	return "kubectl fleet approve " + strings.Join(first, " ") + " -n " + scope.Namespace
 }
 
 // names lists the first few of count names.

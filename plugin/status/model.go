@@ -84,14 +84,16 @@ type Deployment struct {
 }
 
 // Devices counts devices. Each is in exactly one of ready, notReady, neverSeen,
-// notApproved and duplicate.
+// pending, shutOut and duplicate.
 type Devices struct {
-	Total       int `json:"total"`
-	Ready       int `json:"ready"`
-	NotReady    int `json:"notReady"`
-	NeverSeen   int `json:"neverSeen"`
-	NotApproved int `json:"notApproved"`
-	Duplicate   int `json:"duplicate"`
+	Total     int `json:"total"`
+	Ready     int `json:"ready"`
+	NotReady  int `json:"notReady"`
+	NeverSeen int `json:"neverSeen"`
+	// Pending are those that wait for approval.
+	Pending   int `json:"pending"`
+	ShutOut   int `json:"shutOut"`
+	Duplicate int `json:"duplicate"`
 	// Mismatched are those of notReady whose heartbeats arrive, from an agent with
 	// another key than spec.publicKey.
 	Mismatched int `json:"mismatched,omitempty"`
@@ -99,11 +101,11 @@ type Devices struct {
 	Cordoned int `json:"cordoned"`
 	// Gone are the devices whose heartbeats stopped last, at most maxGone.
 	Gone []Gone `json:"gone,omitempty"`
-	// Waiting are names of devices that were never seen, Unapproved of such that
-	// are not approved, Duplicates of such whose ID another has, Mismatches of such
+	// Waiting are names of devices that were never seen, Applicants of such that
+	// wait for approval, Duplicates of such whose ID another has, Mismatches of such
 	// with another key; at most maxNames each.
 	Waiting    []string `json:"waiting,omitempty"`
-	Unapproved []string `json:"unapproved,omitempty"`
+	Applicants []string `json:"applicants,omitempty"`
 	Duplicates []string `json:"duplicates,omitempty"`
 	Mismatches []string `json:"mismatches,omitempty"`
 }

@@ -400,7 +400,8 @@ func (p *page) devices() {
 		{d.NotReady, screen.Bad, "not ready"},
 		{d.Duplicate, screen.Bad, "refused"},
 		{d.NeverSeen, screen.Dim, "never seen"},
-		{d.NotApproved, screen.Warn, "not approved"},
+		{d.Pending, screen.Warn, "pending approval"},
+		{d.ShutOut, screen.Dim, "shut out"},
 		{d.Cordoned, screen.Plain, "cordoned"},
 	} {
 		if part.n > 0 || part.word == "ready" {
