@@ -17,6 +17,7 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"k8s.io/klog/v2"
 
+	"github.com/nationtech/fleet/plugin/approval"
 	"github.com/nationtech/fleet/plugin/cli"
 	"github.com/nationtech/fleet/plugin/describe"
 	"github.com/nationtech/fleet/plugin/devices"
@@ -26,6 +27,7 @@ import (
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
 	"github.com/nationtech/fleet/plugin/status"
+	"github.com/nationtech/fleet/plugin/token"
 	"github.com/nationtech/fleet/plugin/top"
 )
 
@@ -69,11 +71,15 @@ wrong.`,
 	root.AddCommand(
 		status.NewCommand(env),
 		top.NewCommand(env),
-		devices.NewCommand(env),
+		newDevicesCommand(env),
 		describe.NewCommand(env),
 		heartbeats.NewCommand(env),
 		placements.NewCommand(env),
 		rollout.NewCommand(env),
+		token.NewCommand(env),
+		approval.NewApproveCommand(env),
+		approval.NewDenyCommand(env),
+		approval.NewRevokeCommand(env),
 		remote.NewLogsCommand(env),
 		remote.NewExecCommand(env),
 		remote.NewPingCommand(env),
@@ -86,6 +92,13 @@ wrong.`,
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetUsageTemplate(usageTemplate)
 	return root
+}
+
+// newDevicesCommand is `kubectl fleet devices`, with what can be done with devices below.
+func newDevicesCommand(env *cli.Env) *cobra.Command {
+	cmd := devices.NewCommand(env)
+	cmd.AddCommand(approval.NewResetKeyCommand(env))
+	return cmd
 }
 
 func addGlobalFlags(root *cobra.Command, env *cli.Env) {

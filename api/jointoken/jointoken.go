@@ -36,6 +36,14 @@ const (
 	TrustCA       = "ca.crt"
 )
 
+// Who approves a device that has joined with a token.
+const (
+	// ApproveAuto: the token does.
+	ApproveAuto = "auto"
+	// ApproveManual: somebody does, later.
+	ApproveManual = "manual"
+)
+
 // Keys of the Secret's data.
 const (
 	keyHash    = "hash"
@@ -81,9 +89,9 @@ func (t *Token) UsedUp(n int) bool { return t.Uses > 0 && t.Used+n > t.Uses }
 
 // Secret keeps a token.
 func (t *Token) Secret() *corev1.Secret {
-	approve := "manual"
+	approve := ApproveManual
 	if t.AutoApprove {
-		approve = "auto"
+		approve = ApproveAuto
 	}
 	return &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{Namespace: t.Namespace, Name: SecretName(t.ID), Labels: map[string]string{Label: t.ID}},
@@ -127,11 +135,11 @@ func FromSecret(s *corev1.Secret) (*Token, error) {
 		}
 	}
 	switch approve := string(s.Data[keyApprove]); approve {
-	case "auto":
+	case ApproveAuto:
 		t.AutoApprove = true
-	case "manual":
+	case ApproveManual:
 	default:
-		return fail(fmt.Errorf("%s is %q, want auto or manual", keyApprove, approve))
+		return fail(fmt.Errorf("%s is %q, want %s or %s", keyApprove, approve, ApproveAuto, ApproveManual))
 	}
 	set, err := labels.ConvertSelectorToLabelsMap(string(s.Data[keyLabels]))
 	if err != nil {

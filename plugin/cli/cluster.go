@@ -26,6 +26,15 @@ type Cluster struct {
 
 // Connect reads the kubeconfig. It does not talk to the cluster yet.
 func (e *Env) Connect() (*Cluster, error) {
+	// As in kubectl: a person waits, and the API server protects itself.
+	return e.connect(50, 300)
+}
+
+// ConnectForBulk is Connect for whoever writes many objects, and bounds how many at the
+// same time: nothing else slows these down but the API server, which protects itself.
+func (e *Env) ConnectForBulk() (*Cluster, error) { return e.connect(-1, 0) }
+
+func (e *Env) connect(qps float32, burst int) (*Cluster, error) {
 	config, err := e.Config.ToRESTConfig()
 	if err != nil {
 		return nil, &configError{err}
@@ -34,8 +43,7 @@ func (e *Env) Connect() (*Cluster, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the namespace of the current context: %w", err)
 	}
-	// As in kubectl: a person waits, and the API server protects itself.
-	config.QPS, config.Burst = 50, 300
+	config.QPS, config.Burst = qps, burst
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -94,6 +102,7 @@ func newMapper() meta.RESTMapper {
 	mapper.Add(appsv1.SchemeGroupVersion.WithKind("Deployment"), meta.RESTScopeNamespace)
 	mapper.Add(appsv1.SchemeGroupVersion.WithKind("ControllerRevision"), meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("ConfigMap"), meta.RESTScopeNamespace)
+	mapper.Add(corev1.SchemeGroupVersion.WithKind("Secret"), meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Event"), meta.RESTScopeNamespace)
 	mapper.Add(corev1.SchemeGroupVersion.WithKind("Namespace"), meta.RESTScopeRoot)
 	return mapper

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleet/api/jointoken"
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
@@ -56,6 +57,21 @@ func (e *Env) CompletePlacements(cmd *cobra.Command, args []string, toComplete s
 	return e.completeNames(cmd.Context(), live.GroupVersion.WithKind("Placement"), args, toComplete)
 }
 
+// CompleteJoinTokens completes the IDs of join tokens that are not among the arguments
+// yet.
+func (e *Env) CompleteJoinTokens(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	prefix := jointoken.SecretName("")
+	var taken []string
+	for _, id := range args {
+		taken = append(taken, prefix+id)
+	}
+	names, directive := e.completeNames(cmd.Context(), corev1.SchemeGroupVersion.WithKind("Secret"), taken, prefix+toComplete, client.HasLabels{jointoken.Label})
+	for i := range names {
+		names[i] = strings.TrimPrefix(names[i], prefix)
+	}
+	return names, directive
+}
+
 // CompleteDevice completes the value of a flag that is one Device.
 func (e *Env) CompleteDevice(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	return e.CompleteDevices(cmd, nil, toComplete)
@@ -73,7 +89,7 @@ func (e *Env) CompleteNamespaces(cmd *cobra.Command, _ []string, toComplete stri
 
 // completeNames asks for metadata alone: that is the fastest list there is. It
 // says nothing when it fails, for a Tab is no place for errors.
-func (e *Env) completeNames(ctx context.Context, kind schema.GroupVersionKind, taken []string, prefix string) ([]string, cobra.ShellCompDirective) {
+func (e *Env) completeNames(ctx context.Context, kind schema.GroupVersionKind, taken []string, prefix string, only ...client.ListOption) ([]string, cobra.ShellCompDirective) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
@@ -83,13 +99,13 @@ func (e *Env) completeNames(ctx context.Context, kind schema.GroupVersionKind, t
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	options := &client.ListOptions{Limit: completionLimit}
-	if kind.Group != "" {
-		options.Namespace = cluster.Namespace
+	options := append(only, client.Limit(completionLimit))
+	if kind.Kind != "Namespace" {
+		options = append(options, client.InNamespace(cluster.Namespace))
 	}
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(kind)
-	if err := cluster.Client.List(ctx, list, options); err != nil {
+	if err := cluster.Client.List(ctx, list, options...); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	used := map[string]bool{}

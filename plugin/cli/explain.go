@@ -122,12 +122,11 @@ func forbiddenHint(status metav1.Status) string {
 	if details.Group != "" {
 		resource += "." + details.Group
 	}
-	verb := "get"
-	for _, v := range []string{"list", "watch", "patch", "get"} {
-		if strings.Contains(status.Message, "cannot "+v+" ") {
-			verb = v
-		}
+	_, verb, found := strings.Cut(status.Message, " cannot ")
+	if !found {
+		return "" // not RBAC's, which has said why
 	}
+	verb, _, _ = strings.Cut(verb, " ")
 	where := " -A"
 	if _, after, ok := strings.Cut(status.Message, `in the namespace "`); ok {
 		where = " -n " + strings.SplitN(after, `"`, 2)[0]
