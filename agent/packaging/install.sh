@@ -1,18 +1,21 @@
 #!/bin/sh
 # Installs or updates the agent on a Debian-like system with systemd.
-#   install.sh --binary ./fleet-agent --server nats://fleet.example.com:4222 [--device ID] [--ca-file ca.pem] [--rootful]
-# It may be run again at any time; a configuration that is there is kept. Containers
-# are run by a rootless podman of the agent's user, or with --rootful by root's.
+#   install.sh --binary ./fleet-agent --server tls://fleet.example.com:4222 [--token-file FILE|- | --fingerprint F]
+#              [--device ID] [--ca-file ca.pem] [--rootful]
+# With a join token, or the fingerprint of the operator for a device whose key is in Git,
+# the device joins the fleet. It may be run again at any time; a configuration that is
+# there is kept. Containers are run by a rootless podman of the agent's user, or with
+# --rootful by root's.
 set -eu
 
-usage() { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+usage() { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 fail() { echo "install.sh: $*" >&2; exit 1; }
 
-binary='' server='' device='' ca='' rootful=''
+binary='' server='' device='' ca='' token='' fingerprint='' rootful=''
 while [ $# -gt 0 ]; do
   case $1 in
     --rootful) rootful=yes; shift; continue ;;
-    --binary|--server|--device|--ca-file) [ $# -ge 2 ] || usage ;;
+    --binary|--server|--device|--ca-file|--token-file|--fingerprint) [ $# -ge 2 ] || usage ;;
     *) usage ;;
   esac
   case $1 in
@@ -20,6 +23,8 @@ while [ $# -gt 0 ]; do
     --server) server=$2 ;;
     --device) device=$2 ;;
     --ca-file) ca=$2 ;;
+    --token-file) token=$2 ;;
+    --fingerprint) fingerprint=$2 ;;
   esac
   shift 2
 done
@@ -34,6 +39,7 @@ command -v systemctl >/dev/null || fail "this system has no systemd"
 [ -x "$binary" ] || fail "--binary $binary is not an executable"
 [ -n "$server" ] || [ -e "$config" ] || fail "--server is missing, and there is no $config yet"
 [ -z "$ca" ] || [ -r "$ca" ] || fail "--ca-file $ca can't be read"
+[ -z "$token" ] || [ "$token" = - ] || [ -r "$token" ] || fail "--token-file $token can't be read"
 
 # Containers of one podman and of the other would be in each other's way.
 if [ -n "$rootful" ]; then
@@ -71,9 +77,9 @@ missing=$(lacking | xargs)
 if [ -n "$missing" ]; then
   command -v apt-get >/dev/null || fail "missing: $missing; install them, then run this again"
   echo "installing $missing" >&2
-  apt-get update -q >&2
+  apt-get update -q </dev/null >&2 # standard input may be the token
   # shellcheck disable=SC2086 # one word each
-  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing >&2
+  DEBIAN_FRONTEND=noninteractive apt-get install -qy --no-install-recommends $missing </dev/null >&2
   missing=$(lacking | xargs)
   [ -z "$missing" ] || fail "still missing after the installation: $missing"
 fi
@@ -103,9 +109,22 @@ if [ ! -e "$config" ]; then
 fi
 FLEET_AGENT_CONFIG=$config /usr/local/bin/fleet-agent validate-config >&2
 
-# Before the service runs: the key that is printed is the one that it will have.
+# Before the service runs, and as its user: it has to be able to read what it is to trust.
 install -d -m 0711 -o fleet-agent -g fleet-agent "$home"
-key=$(runuser -u fleet-agent -- env FLEET_AGENT_CONFIG="$config" /usr/local/bin/fleet-agent identity)
+agent() { runuser -u fleet-agent -- env FLEET_AGENT_CONFIG="$config" /usr/local/bin/fleet-agent "$@"; }
+# join has the device join; who waits for approval has joined. The token is given by
+# standard input, for its file may be root's alone.
+join() {
+  status=0
+  agent join --no-wait ${server:+--server "$server"} "$@" || status=$?
+  [ "$status" -eq 0 ] || [ "$status" -eq 3 ] || fail "the device has not joined the fleet; what is wrong is above, and this may be run again"
+}
+case $token in
+  '') [ -z "$fingerprint" ] || join --fingerprint "$fingerprint" ;;
+  -) join --token-file - ${fingerprint:+--fingerprint "$fingerprint"} ;;
+  *) join --token-file - ${fingerprint:+--fingerprint "$fingerprint"} <"$token" ;;
+esac
+key=$(agent identity)
 
 # rootless gives the agent's user a podman: other users' numbers for its containers, and
 # systemd's session of that user, which has the socket and outlives every login.
@@ -139,7 +158,10 @@ else
   systemctl daemon-reload
 fi
 systemctl enable --quiet fleet-agent.service
-systemctl restart fleet-agent.service
-
-echo "installed; the fleet has to know this device by its public key:" >&2
+if [ -e "$home/trust.json" ]; then
+  systemctl restart fleet-agent.service
+  echo "installed; this device's public key is" >&2
+else
+  echo "installed; run this again with --token-file or --fingerprint to have the device join a fleet. Its public key is" >&2
+fi
 echo "$key"

@@ -52,8 +52,11 @@ func TestTheInstallerKnowsEveryUnit(t *testing.T) {
 			t.Errorf("install.sh does not install %s", unit)
 		}
 	}
-	if identity, start := strings.LastIndex(script, "fleet-agent identity"), strings.Index(script, "systemctl restart"); identity < 0 || start < identity {
-		t.Error("the service is started before the identity is made")
+	start := strings.Index(script, "systemctl restart fleet-agent.service")
+	for _, before := range []string{"join --token-file -", "join --fingerprint", "agent identity"} {
+		if at := strings.LastIndex(script, before); at < 0 || start < at {
+			t.Errorf("the service is started before %q", before)
+		}
 	}
 	if out, err := exec.Command("sh", "-n", "install.sh").CombinedOutput(); err != nil {
 		t.Errorf("install.sh: %v\n%s", err, out)
