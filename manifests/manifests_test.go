@@ -108,8 +108,8 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 6, "ClusterRoleBinding": 2, "Role": 3, "ConfigMap": 1,
-		"RoleBinding": 4, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
+		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 7, "ClusterRoleBinding": 2, "Role": 3, "ConfigMap": 1,
+		"RoleBinding": 5, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
 		"Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
@@ -129,8 +129,10 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 		{"shops", "patch", fleet, "devices", true},
 		{"shops", "create", fleet, "devices", true},
 		{"shops", "delete", fleet, "devices", false},
-		{"shops", "get", "", "secrets", true},
-		{"shops", "list", "", "secrets", false},
+		{"fleet-demo", "get", "", "secrets", true},
+		{"fleet-demo", "list", "", "secrets", false},
+		{"shops", "get", "", "secrets", false},
+		{"fleet-system", "get", "", "secrets", false},
 		{"shops", "patch", "", "configmaps", false},
 		{"fleet-system", "create", "", "configmaps", false},
 		{"fleet-system", "create", fleet, "deployments", false},

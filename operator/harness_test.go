@@ -22,6 +22,7 @@ import (
 	"github.com/nats-io/nkeys"
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -218,13 +219,20 @@ func newFleet(t *testing.T) *fleet {
 	return newFleetAt(t, "")
 }
 
+// team makes a namespace for devices, as kubectl fleet repo init writes one.
+func (f *fleet) team() string {
+	f.Helper()
+	n := namespace("fleet-")
+	must(f.T, f.client.Create(f.Context(), n))
+	f.bind(n.Name, rbacv1.Subject{Kind: rbacv1.ServiceAccountKind, Namespace: systemNamespace, Name: "fleet-operator"}, "fleet-operator-team")
+	return n.Name
+}
+
 // newFleetAt starts one that serves the live API.
 func newFleetAt(t *testing.T, live string) *fleet {
 	t.Helper()
 	f := &fleet{T: t, world: shared, live: live}
-	n := namespace("fleet-")
-	must(t, f.client.Create(t.Context(), n))
-	f.namespace = n.Name
+	f.namespace = f.team()
 	js, err := bus.JetStream(f.connect(t, "operator"))
 	must(t, err)
 	f.js = js

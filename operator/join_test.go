@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -185,6 +186,13 @@ func TestJoinSaysWhatIsWrong(t *testing.T) {
 		_, err := f.joiner(unique(t, "till"), token).join(t)
 		refusedWith(t, err, contracts.JoinUnknownToken, "revoked")
 	})
+	t.Run("a token of a namespace that is no team's", func(t *testing.T) {
+		must(t, f.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: nobodys}}))
+		nowhere := *f
+		nowhere.namespace = nobodys
+		_, err := f.joiner(unique(t, "till"), nowhere.token(nil)).join(t)
+		refusedWith(t, err, contracts.JoinUnknownToken, "revoked")
+	})
 	t.Run("the ID of another namespace's device", func(t *testing.T) {
 		_, err := f.joiner(string(taken), elsewhere.token(nil)).join(t)
 		refusedWith(t, err, contracts.JoinIDTaken, "--device")
@@ -256,9 +264,7 @@ func TestJoinSaysWhatIsWrong(t *testing.T) {
 func newFleetIn(f *fleet) *fleet {
 	f.Helper()
 	other := *f
-	n := namespace("fleet-")
-	must(f.T, f.client.Create(f.Context(), n))
-	other.namespace = n.Name
+	other.namespace = f.team()
 	return &other
 }
 

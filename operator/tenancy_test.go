@@ -50,7 +50,7 @@ func newTenants(t *testing.T) *tenants {
 	must(t, f.client.Create(t.Context(), own))
 	x.own = own.Name
 	// Kubernetes' role admin is the sum of these; nobody sums up here.
-	x.bind(x.own, x.user, "system:aggregate-to-view", "system:aggregate-to-edit", "system:aggregate-to-admin", "fleet-view", "fleet-edit", "fleet-admin")
+	x.bind(x.own, person(x.user), "system:aggregate-to-view", "system:aggregate-to-edit", "system:aggregate-to-admin", "fleet-view", "fleet-edit", "fleet-admin")
 	x.as = f.as(t, x.user)
 	config := rest.CopyConfig(f.config)
 	config.Impersonate.UserName = x.user

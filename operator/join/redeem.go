@@ -3,6 +3,7 @@ package join
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
@@ -36,6 +37,7 @@ type outcome struct {
 type counter struct {
 	client.Client
 	judge func(contracts.JoinClaim, contracts.JoinToken, *jointoken.Token, int) verdict
+	log   *slog.Logger
 
 	mu      sync.Mutex
 	waiting map[types.NamespacedName][]ticket
@@ -112,6 +114,11 @@ func (c *counter) try(ctx context.Context, key types.NamespacedName, tickets []t
 	var kept *jointoken.Token
 	switch err := c.Get(ctx, key, secret); {
 	case apierrors.IsNotFound(err):
+		secret = nil
+	case apierrors.IsForbidden(err):
+		// A namespace that nobody has devices join. Whoever makes up a token shall not learn
+		// which those are.
+		c.log.Warn("join tokens of this namespace can't be read: bind the ClusterRole fleet-operator-team there", "namespace", key.Namespace, "error", err)
 		secret = nil
 	case err != nil:
 		return nil, err

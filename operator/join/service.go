@@ -25,7 +25,8 @@ import (
 const fieldOwner = client.FieldOwner("fleet-operator")
 
 //+kubebuilder:rbac:groups=fleet.nationtech.io,resources=devices,verbs=create;patch
-//+kubebuilder:rbac:groups="",resources=secrets,verbs=get;patch
+// Its Secrets the operator may read where manifests/rbac/team.yaml is bound, not in the
+// whole cluster.
 
 // Service answers devices that ask to join, or how they stand. The leader has it alone.
 type Service struct {
@@ -58,7 +59,7 @@ func (s *Service) Start(ctx context.Context) error {
 	if s.curve, err = s.Keys.Curve.PublicKey(); err != nil {
 		return fmt.Errorf("the operator's keys: %w", err)
 	}
-	s.counter = &counter{Client: s.Client, judge: func(c contracts.JoinClaim, t contracts.JoinToken, kept *jointoken.Token, taken int) verdict {
+	s.counter = &counter{Client: s.Client, log: s.Log, judge: func(c contracts.JoinClaim, t contracts.JoinToken, kept *jointoken.Token, taken int) verdict {
 		return judge(c, t, kept, taken, s.owner(c.Device), s.Clock.Now())
 	}}
 	return bus.ServeJoins(ctx, s.Conn, s.answer, s.Log)
