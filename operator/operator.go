@@ -51,6 +51,8 @@ import (
 	"github.com/nationtech/fleet/operator/liveapi"
 	"github.com/nationtech/fleet/operator/record"
 	"github.com/nationtech/fleet/operator/roster"
+	"github.com/nationtech/fleet/operator/setup"
+	"github.com/nationtech/fleet/pki"
 )
 
 const name = "fleet-operator"
@@ -78,6 +80,9 @@ type Options struct {
 	// are its certificate, empty for one that is made for this run. Kubeconfig is what
 	// it asks with who somebody is; empty for the cluster that this runs in.
 	Live, LiveCertFile, LiveKeyFile, Kubeconfig string
+	// Lifetimes of the certificates of setup.Run that the operator keeps fresh; none keeps
+	// none.
+	Lifetimes pki.Lifetimes
 	// Metrics is where metrics are registered; nil is what MetricsAddr serves.
 	Metrics prometheus.Registerer
 }
@@ -244,6 +249,14 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer.Public(), Server: o.PublicURL, CAFile: o.Bus.CAFile},
 	} {
 		if err := mgr.Add(r); err != nil {
+			return err
+		}
+	}
+	if o.Lifetimes != (pki.Lifetimes{}) {
+		if err := mgr.Add(&setup.Keeper{
+			Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Namespace: o.Namespace, Lifetimes: o.Lifetimes, Clock: clock.RealClock{},
+			System: systemConn, Log: slog.New(logr.ToSlogHandler(log.WithName("certificates"))), Metrics: o.Metrics,
+		}); err != nil {
 			return err
 		}
 	}

@@ -29,7 +29,10 @@ func runCommand() *cobra.Command {
 				return errors.New("--nats-url is missing: where is the NATS server?")
 			}
 			if o.Bus.SeedFile == "" {
-				return errors.New("--nats-seed-file is missing: devices obey only what the operator has signed; fleet-operator keygen makes a seed")
+				return errors.New("--nats-seed-file is missing: devices obey only what the operator has signed; fleet-operator setup makes a seed, or keygen")
+			}
+			if err := checkLifetimes(o.Lifetimes); err != nil {
+				return err
 			}
 			if o.Namespace = os.Getenv(controller.EnvRuntimeNamespace); o.Namespace == "" {
 				return errors.New(controller.EnvRuntimeNamespace + " is not set: in which namespace does the operator run?")
@@ -59,6 +62,7 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.LiveCertFile, "live-cert-file", "", "certificate of the live API; empty for one that is made for each run")
 	f.StringVar(&o.LiveKeyFile, "live-key-file", "", "key of the live API's certificate")
 	f.StringVar(&o.EventsAddr, "events-addr", "", "address of Flux's notification-controller, which gets every event; empty for none")
+	bindLifetimes(c, &o.Lifetimes)
 	api.BindFlags(f)
 	log.BindFlags(f)
 	o.LeaderElection.BindFlags(f)

@@ -136,6 +136,7 @@ func serve(config *genericapiserver.Config, o Options) error {
 	serving.Listener = o.Listener
 	serving.ServerCert.CertKey.CertFile, serving.ServerCert.CertKey.KeyFile = o.CertFile, o.KeyFile
 	serving.ServerCert.CertDirectory = ""
+	serving.MinTLSVersion = "VersionTLS13"
 	if err := serving.MaybeDefaultWithSelfSignedCerts("localhost", []string{"fleet-operator.fleet-system.svc"}, []net.IP{net.IPv4(127, 0, 0, 1)}); err != nil {
 		return err
 	}

@@ -16,34 +16,32 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/retry"
-	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/pki"
 )
 
-// Certificates are those of a fleet's servers, and the authority's that signs them.
-type Certificates struct {
-	// Client writes, and Reader reads what is there at this moment.
-	Client    client.Client
-	Reader    client.Reader
-	Namespace string
-	Clock     clock.PassiveClock
-	Lifetimes pki.Lifetimes
-	Report    Report
+// certificates are those of a fleet's servers, and the authority's that signs them.
+type certificates struct {
+	client    client.Client
+	reader    client.Reader
+	namespace string
+	now       func() time.Time
+	lifetimes pki.Lifetimes
+	report    Report
 }
 
-// server has a certificate in a secret.
-type server struct {
+// endpoint is a server, which has a certificate in a secret.
+type endpoint struct {
 	secret string
 	// names of the certificate; nil for those that it has.
 	names []string
 }
 
-// ensure makes certificates anew that are due, and returns when to look again: zero for
-// never, when all are somebody else's.
-func (c *Certificates) ensure(ctx context.Context, create bool, servers []server) (time.Time, error) {
+// ensure makes certificates anew that are due, and those that are missing where it may
+// create. It returns when to look again: zero for never, when all are somebody else's.
+func (c *certificates) ensure(ctx context.Context, create bool, servers []endpoint) (time.Time, error) {
 	var wake time.Time
 	// The leader and a setup that somebody runs may meet.
 	again := func(err error) bool { return apierrors.IsConflict(err) || apierrors.IsAlreadyExists(err) }
@@ -54,8 +52,8 @@ func (c *Certificates) ensure(ctx context.Context, create bool, servers []server
 	return wake, err
 }
 
-func (c *Certificates) once(ctx context.Context, create bool, servers []server) (time.Time, error) {
-	s := secrets{client: c.Client, reader: c.Reader, namespace: c.Namespace, report: c.Report, create: create}
+func (c *certificates) once(ctx context.Context, create bool, servers []endpoint) (time.Time, error) {
+	s := secrets{client: c.client, reader: c.reader, namespace: c.namespace, report: c.report, create: create}
 	existing := map[string]*corev1.Secret{}
 	mine := servers[:0:0]
 	for _, v := range servers {
@@ -65,6 +63,9 @@ func (c *Certificates) once(ctx context.Context, create bool, servers []server) 
 		}
 		if secret != nil && !ours(secret) {
 			s.say(v.secret, "left as it is: somebody else has made it", false)
+			continue
+		}
+		if secret == nil && !create {
 			continue
 		}
 		existing[v.secret] = secret
@@ -79,13 +80,13 @@ func (c *Certificates) once(ctx context.Context, create bool, servers []server) 
 	}
 	var all []*x509.Certificate
 	for _, v := range mine {
-		certificates, err := c.serve(ctx, s, ring, v, existing[v.secret])
+		chained, err := c.serve(ctx, s, ring, v, existing[v.secret])
 		if err != nil {
 			return time.Time{}, err
 		}
-		chain, err := pki.ParseCertificates(certificates)
+		chain, err := pki.ParseCertificates(chained)
 		if err != nil {
-			return time.Time{}, fmt.Errorf("secret %s/%s, %s: %w", c.Namespace, v.secret, pki.CertificateKey, err)
+			return time.Time{}, fmt.Errorf("secret %s/%s, %s: %w", c.namespace, v.secret, pki.CertificateKey, err)
 		}
 		all = append(all, chain[0])
 		if v.secret == SecretLiveTLS {
@@ -94,12 +95,12 @@ func (c *Certificates) once(ctx context.Context, create bool, servers []server) 
 			}
 		}
 	}
-	return ring.Wake(c.Lifetimes, all...), nil
+	return ring.Wake(c.lifetimes, all...), nil
 }
 
 // authority is the one that signs now. One that somebody else has made signs, and is not
 // replaced.
-func (c *Certificates) authority(ctx context.Context, s secrets) (pki.Ring, error) {
+func (c *certificates) authority(ctx context.Context, s secrets) (pki.Ring, error) {
 	existing, err := s.get(ctx, SecretAuthority)
 	if err != nil {
 		return pki.Ring{}, err
@@ -107,14 +108,14 @@ func (c *Certificates) authority(ctx context.Context, s secrets) (pki.Ring, erro
 	var ring pki.Ring
 	if existing != nil {
 		if ring, err = pki.ParseRing(existing.Data); err != nil {
-			return pki.Ring{}, fmt.Errorf("secret %s/%s: %w", c.Namespace, SecretAuthority, err)
+			return pki.Ring{}, fmt.Errorf("secret %s/%s: %w", c.namespace, SecretAuthority, err)
 		}
 		if !ours(existing) {
 			s.say(SecretAuthority, "signs, and is left as it is: somebody else has made it", false)
 			return ring, nil
 		}
 	}
-	ring, changes, err := ring.Advance(c.Clock.Now(), c.Lifetimes)
+	ring, changes, err := ring.Advance(c.now(), c.lifetimes)
 	if err != nil {
 		return pki.Ring{}, err
 	}
@@ -127,13 +128,13 @@ func (c *Certificates) authority(ctx context.Context, s secrets) (pki.Ring, erro
 		return pki.Ring{}, err
 	}
 	for _, change := range changes {
-		c.Report(change, true)
+		c.report(change, true)
 	}
 	return ring, nil
 }
 
 // serve sees to one server's certificate, and returns it.
-func (c *Certificates) serve(ctx context.Context, s secrets, ring pki.Ring, v server, existing *corev1.Secret) ([]byte, error) {
+func (c *certificates) serve(ctx context.Context, s secrets, ring pki.Ring, v endpoint, existing *corev1.Secret) ([]byte, error) {
 	data := map[string][]byte{}
 	if existing != nil {
 		data = maps.Clone(existing.Data)
@@ -145,18 +146,16 @@ func (c *Certificates) serve(ctx context.Context, s secrets, ring pki.Ring, v se
 	if names == nil && existing != nil {
 		chain, err := pki.ParseCertificates(data[pki.CertificateKey])
 		if err != nil {
-			return nil, fmt.Errorf("secret %s/%s, %s: %w; delete the secret and run fleet-operator setup", c.Namespace, v.secret, pki.CertificateKey, err)
+			return nil, fmt.Errorf("secret %s/%s, %s: %w; delete the secret and run fleet-operator setup", c.namespace, v.secret, pki.CertificateKey, err)
 		}
 		names = pki.Names(chain[0])
 	}
-	if why := ring.Stale(data[pki.CertificateKey], names, c.Clock.Now()); existing == nil || why != "" {
+	if why := ring.Stale(data[pki.CertificateKey], names, c.now()); existing == nil || why != "" {
 		if existing != nil {
 			s.say(v.secret, "its certificate is made anew: "+why, true)
-		} else if !s.create {
-			return nil, s.put(ctx, nil, v.secret, "", nil)
 		}
 		var err error
-		if data[pki.CertificateKey], data[pki.PrivateKey], err = ring.Issue(names, c.Clock.Now(), c.Lifetimes); err != nil {
+		if data[pki.CertificateKey], data[pki.PrivateKey], err = ring.Issue(names, c.now(), c.lifetimes); err != nil {
 			return nil, fmt.Errorf("certificate %s: %w", v.secret, err)
 		}
 	}
@@ -166,13 +165,13 @@ func (c *Certificates) serve(ctx context.Context, s secrets, ring pki.Ring, v se
 
 // bundle has the API server check the live API's certificate against these, unless
 // cert-manager says what it is checked against.
-func (c *Certificates) bundle(ctx context.Context, trusted []byte) error {
+func (c *certificates) bundle(ctx context.Context, trusted []byte) error {
 	api := &unstructured.Unstructured{}
 	api.SetGroupVersionKind(schema.GroupVersionKind{Group: "apiregistration.k8s.io", Version: "v1", Kind: "APIService"})
 	name := live.GroupVersion.Version + "." + live.GroupVersion.Group
-	err := c.Reader.Get(ctx, types.NamespacedName{Name: name}, api)
+	err := c.reader.Get(ctx, types.NamespacedName{Name: name}, api)
 	if apierrors.IsNotFound(err) {
-		c.Report(fmt.Sprintf("apiservice %s: is not there, the live API is not installed; run this again when it is", name), false)
+		c.report(fmt.Sprintf("apiservice %s: is not there, the live API is not installed; run this again when it is", name), false)
 		return nil
 	}
 	if err != nil {
@@ -180,7 +179,7 @@ func (c *Certificates) bundle(ctx context.Context, trusted []byte) error {
 	}
 	for a := range api.GetAnnotations() {
 		if strings.HasPrefix(a, certManager) {
-			c.Report(fmt.Sprintf("apiservice %s: left to cert-manager", name), false)
+			c.report(fmt.Sprintf("apiservice %s: left to cert-manager", name), false)
 			return nil
 		}
 	}
@@ -200,16 +199,16 @@ func (c *Certificates) bundle(ctx context.Context, trusted []byte) error {
 		return fmt.Errorf("apiservice %s: %w", name, err)
 	}
 	if bytes.Equal(spec.CABundle, trusted) && !spec.Skip {
-		c.Report(fmt.Sprintf("apiservice %s: is there", name), false)
+		c.report(fmt.Sprintf("apiservice %s: is there", name), false)
 		return nil
 	}
 	patch, err := json.Marshal(map[string]any{"spec": map[string]any{"caBundle": trusted, "insecureSkipTLSVerify": false}})
 	if err != nil {
 		return err
 	}
-	if err := c.Client.Patch(ctx, api, client.RawPatch(types.MergePatchType, patch), fieldOwner); err != nil {
+	if err := c.client.Patch(ctx, api, client.RawPatch(types.MergePatchType, patch), fieldOwner); err != nil {
 		return fmt.Errorf("patch apiservice %s: %w", name, err)
 	}
-	c.Report(fmt.Sprintf("apiservice %s: updated", name), true)
+	c.report(fmt.Sprintf("apiservice %s: updated", name), true)
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/pki"
@@ -25,7 +27,12 @@ const (
 // Keeper keeps certificates fresh, and has the NATS servers read what has changed. It is
 // a manager's Runnable, of the leader.
 type Keeper struct {
-	Certificates
+	// Client writes, and Reader reads what is there at this moment.
+	Client    client.Client
+	Reader    client.Reader
+	Namespace string
+	Lifetimes pki.Lifetimes
+	Clock     clock.Clock
 	// System is a connection to the system account.
 	System *nats.Conn
 	Log    *slog.Logger
@@ -44,11 +51,11 @@ func (k *Keeper) Start(ctx context.Context) error {
 	if k.ReachesVolume == 0 {
 		k.ReachesVolume = reachesVolume
 	}
-	k.Report = func(line string, changed bool) {
+	c := &certificates{client: k.Client, reader: k.Reader, namespace: k.Namespace, now: k.Clock.Now, lifetimes: k.Lifetimes, report: func(line string, changed bool) {
 		if changed {
 			k.Log.Info(line)
 		}
-	}
+	}}
 	expiry := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "fleet_certificate_expiry_timestamp_seconds",
 		Help: "When a certificate expires: that in a Secret, or that which a NATS server presents.",
@@ -69,7 +76,7 @@ func (k *Keeper) Start(ctx context.Context) error {
 	pending := reloads{patience: k.ReachesVolume}
 	for {
 		wake := k.Clock.Now().Add(lookAgain)
-		due, err := k.ensure(ctx, false, []server{{secret: SecretNATSTLS}, {secret: SecretLiveTLS}})
+		due, err := c.ensure(ctx, false, []endpoint{{secret: SecretNATSTLS}, {secret: SecretLiveTLS}})
 		complain(err)
 		if err == nil && !due.IsZero() && due.Before(wake) {
 			wake = due
@@ -80,12 +87,12 @@ func (k *Keeper) Start(ctx context.Context) error {
 			wake = again
 		}
 		// What is due already has failed, or is due again at once.
-		timer := time.NewTimer(max(wake.Sub(k.Clock.Now()), k.ReachesVolume/8))
+		timer := k.Clock.NewTimer(max(wake.Sub(k.Clock.Now()), k.ReachesVolume/8))
 		select {
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
-		case <-timer.C:
+		case <-timer.C():
 		}
 	}
 }

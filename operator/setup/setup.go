@@ -70,8 +70,8 @@ func Run(ctx context.Context, o Options) error {
 	if o.ExternalCertificates {
 		o.Report("certificates: left to somebody else", false)
 	} else {
-		c := &Certificates{Client: o.Client, Reader: o.Client, Namespace: o.Namespace, Clock: o.Clock, Lifetimes: o.Lifetimes, Report: o.Report}
-		if _, err := c.ensure(ctx, true, []server{
+		c := &certificates{client: o.Client, reader: o.Client, namespace: o.Namespace, now: o.Clock.Now, lifetimes: o.Lifetimes, report: o.Report}
+		if _, err := c.ensure(ctx, true, []endpoint{
 			{SecretNATSTLS, append(serviceNames(serviceNATS, o.Namespace), o.NATSNames...)},
 			{SecretLiveTLS, serviceNames(serviceLive, o.Namespace)},
 		}); err != nil {
