@@ -1,7 +1,6 @@
 package manifests_test
 
 import (
-	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,14 +12,18 @@ import (
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/kustomize/api/krusty"
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
+
+	"github.com/nationtech/fleet/operator/setup"
+	"github.com/nationtech/fleet/pki"
 )
 
 // render builds one of the folders as `kubectl apply -k` does.
@@ -46,7 +49,7 @@ func render(t *testing.T, dir string) []*unstructured.Unstructured {
 }
 
 // newAPIServer starts a real API server with nothing in it.
-func newAPIServer(t *testing.T) client.Client {
+func newAPIServer(t *testing.T) (client.Client, *rest.Config) {
 	t.Helper()
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
 		t.Fatal("KUBEBUILDER_ASSETS is not set: this test needs a real kube-apiserver; run `make test`")
@@ -66,58 +69,78 @@ func newAPIServer(t *testing.T) client.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c, config
 }
 
-// TestDefaultIsInstalledAsItsHeaderSays takes the steps that default's header lists,
-// in their order, on a real and empty API server, and asks it then what the operator
-// may do. Flux's kinds are left out: Flux has to be there.
-func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
-	c := newAPIServer(t)
-	header, err := os.ReadFile("default/kustomization.yaml")
+// setUp does what the Job does, with its rights.
+func setUp(t *testing.T, config *rest.Config) {
+	t.Helper()
+	config = rest.CopyConfig(config)
+	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:fleet-system:fleet-setup"}
+	c, err := client.New(config, client.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	kinds, wanted, made := map[string]int{}, map[string]bool{}, map[string]bool{}
-	for line := range strings.Lines(string(header)) {
-		words := strings.Fields(line)
-		switch {
-		case strings.Contains(line, "kubectl apply -k manifests/default"):
-			for _, o := range render(t, "default") {
-				if strings.HasSuffix(o.GroupVersionKind().Group, "fluxcd.io") {
-					kinds["Flux "+o.GetKind()]++
-					continue
-				}
-				kinds[o.GetKind()]++
-				for _, v := range podTemplate(t, o).Spec.Volumes {
-					if v.Secret != nil {
-						wanted[v.Secret.SecretName] = true
-					}
-				}
-				if err := c.Create(t.Context(), o, client.FieldValidation("Strict")); err != nil {
-					t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
-				}
+	run := func() error {
+		return setup.Run(t.Context(), setup.Options{
+			Client: c, Namespace: system, NATSTLSDir: "/etc/nats-tls", Clock: clock.RealClock{}, Lifetimes: pki.Usual, Report: func(string, bool) {},
+		})
+	}
+	// The authorizer learns of new roles a moment later.
+	deadline := time.Now().Add(10 * time.Second)
+	for err = run(); err != nil; err = run() {
+		if !apierrors.IsForbidden(err) || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// TestDefaultIsInstalled applies default on a real and empty API server, lets the Job run
+// in it, with its own rights, and asks then what the operator may do. Flux's kinds are
+// left out: Flux has to be there.
+func TestDefaultIsInstalled(t *testing.T) {
+	c, config := newAPIServer(t)
+	kinds, wanted := map[string]int{}, map[string]bool{}
+	for _, o := range render(t, "default") {
+		if strings.HasSuffix(o.GroupVersionKind().Group, "fluxcd.io") {
+			kinds["Flux "+o.GetKind()]++
+			continue
+		}
+		kinds[o.GetKind()]++
+		for _, v := range podTemplate(t, o).Spec.Volumes {
+			if v.Secret == nil {
+				continue
 			}
-		case strings.Contains(line, "create secret generic"):
-			name := words[slices.Index(words, "generic")+1]
-			secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: words[slices.Index(words, "-n")+1], Name: name}}
-			if err := c.Create(t.Context(), secret); err != nil {
-				t.Errorf("%s: %v", strings.TrimSpace(line), err)
+			for _, item := range v.Secret.Items {
+				wanted[v.Secret.SecretName+"/"+item.Key] = true
 			}
-			made[name] = true
+			if len(v.Secret.Items) == 0 {
+				wanted[v.Secret.SecretName] = true
+			}
+		}
+		if err := c.Create(t.Context(), o, client.FieldValidation("Strict")); err != nil {
+			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
+		}
+	}
+	setUp(t, config)
+	for want := range wanted {
+		name, key, _ := strings.Cut(want, "/")
+		secret := &corev1.Secret{}
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: system, Name: name}, secret); err != nil {
+			t.Errorf("the pods need secret %s: %v", want, err)
+		} else if _, ok := secret.Data[key]; key != "" && !ok {
+			t.Errorf("the pods need %s of secret %s, which has it not", key, name)
 		}
 	}
 	for kind, want := range map[string]int{
-		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 2, "ClusterRole": 7, "ClusterRoleBinding": 2, "Role": 3, "ConfigMap": 1,
-		"RoleBinding": 5, "Deployment": 1, "StatefulSet": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 3,
+		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 3, "ClusterRole": 8, "ClusterRoleBinding": 3, "Role": 5, "ConfigMap": 1,
+		"RoleBinding": 7, "Deployment": 1, "StatefulSet": 1, "Job": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 4,
 		"Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
 			t.Errorf("%d objects of kind %s, want %d", kinds[kind], kind, want)
 		}
-	}
-	if !maps.Equal(wanted, made) {
-		t.Errorf("the pods need the secrets %v, the header makes %v", wanted, made)
 	}
 	const fleet, leases = "fleet.nationtech.io", "coordination.k8s.io"
 	for _, tt := range []struct {
@@ -165,7 +188,7 @@ func TestDefaultIsInstalledAsItsHeaderSays(t *testing.T) {
 // Pod Security Standards, which the namespace demands:
 // https://kubernetes.io/docs/concepts/security/pod-security-standards/#restricted
 func TestPodsAreRestricted(t *testing.T) {
-	c := newAPIServer(t)
+	c, _ := newAPIServer(t)
 	pods := 0
 	objects := render(t, "default")
 	for _, o := range objects {
@@ -235,5 +258,37 @@ func convert(t *testing.T, from *unstructured.Unstructured, to any) {
 	t.Helper()
 	if err := runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(from.Object, to, true); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestCertManagerTakesTheSecretsOver holds the overlay to what the pods mount and to what
+// setup leaves alone.
+func TestCertManagerTakesTheSecretsOver(t *testing.T) {
+	certificates := map[string]*unstructured.Unstructured{}
+	for _, o := range render(t, "cert-manager") {
+		switch o.GetKind() {
+		case "Certificate":
+			name, _, _ := unstructured.NestedString(o.Object, "spec", "secretName")
+			certificates[name] = o
+		case "Job":
+			if args := podTemplate(t, o).Spec.Containers[0].Args; args[len(args)-1] != "--external-certificates" {
+				t.Errorf("setup is run with %q", args)
+			}
+		case "APIService":
+			if from := o.GetAnnotations()["cert-manager.io/inject-ca-from"]; from != system+"/"+setup.SecretLiveTLS {
+				t.Errorf("the API server checks the live API against %q", from)
+			}
+		}
+	}
+	for secret, name := range map[string]string{setup.SecretNATSTLS: "fleet-nats.fleet-system.svc", setup.SecretLiveTLS: "fleet-operator-live.fleet-system.svc"} {
+		c := certificates[secret]
+		if c == nil {
+			t.Errorf("nobody issues %s", secret)
+			continue
+		}
+		names, _, _ := unstructured.NestedStringSlice(c.Object, "spec", "dnsNames")
+		if !slices.Contains(names, name) || c.GetNamespace() != system {
+			t.Errorf("%s of namespace %s is for %q", secret, c.GetNamespace(), names)
+		}
 	}
 }

@@ -7,32 +7,57 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/spf13/cobra"
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/nationtech/fleet/bus"
 )
 
-// TestManifestUsesFlagsThatThereAre parses the arguments of the installed operator.
-func TestManifestUsesFlagsThatThereAre(t *testing.T) {
-	raw, err := os.ReadFile("../../manifests/operator/deployment.yaml")
-	if err != nil {
-		t.Fatal(err)
+// TestManifestsUseFlagsThatThereAre parses the arguments of what is installed.
+func TestManifestsUseFlagsThatThereAre(t *testing.T) {
+	deployment, job := &appsv1.Deployment{}, &batchv1.Job{}
+	run, setup := runCommand(), setupCommand()
+	for file, into := range map[string]any{"operator/deployment.yaml": deployment, "setup/job.yaml": job} {
+		raw, err := os.ReadFile("../../manifests/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := yaml.UnmarshalStrict(raw, into); err != nil {
+			t.Fatal(err)
+		}
 	}
-	d := &appsv1.Deployment{}
-	if err := yaml.UnmarshalStrict(raw, d); err != nil {
-		t.Fatal(err)
+	for args, c := range map[*[]string]*cobra.Command{&deployment.Spec.Template.Spec.Containers[0].Args: run, &job.Spec.Template.Spec.Containers[0].Args: setup} {
+		if (*args)[0] != c.Name() {
+			t.Fatalf("the manifest runs %q", (*args)[0])
+		}
+		if err := c.ParseFlags((*args)[1:]); err != nil {
+			t.Error(err)
+		}
 	}
-	args := d.Spec.Template.Spec.Containers[0].Args
-	c := runCommand()
-	if args[0] != c.Name() {
-		t.Fatalf("the manifest runs %q", args[0])
-	}
-	if err := c.ParseFlags(args[1:]); err != nil {
-		t.Error(err)
-	}
-	if got := c.Flags().Lookup("enable-leader-election").Value.String(); got != "true" {
+	if got := run.Flags().Lookup("enable-leader-election").Value.String(); got != "true" {
 		t.Errorf("two replicas, and leader election is %s", got)
+	}
+}
+
+func TestSetupRefusesWhatCantBe(t *testing.T) {
+	t.Setenv("RUNTIME_NAMESPACE", "fleet-system")
+	for args, want := range map[string]string{
+		"--nats-name=tls://nats.example.com":   "neither a DNS name nor an IP address; it has no scheme",
+		"--nats-name=nats.example.com:4222":    "no port",
+		"--certificate-lifetime=1m":            "--certificate-lifetime is 1m0s, want at least an hour",
+		"--authority-lifetime=48h":             "over a third of --authority-lifetime 48h0m0s",
+		"--nats-name=*.example.com --nats-x=1": "unknown flag: --nats-x",
+	} {
+		c := setupCommand()
+		c.SetOut(&bytes.Buffer{})
+		c.SetErr(&bytes.Buffer{})
+		c.SilenceUsage, c.SilenceErrors = true, true
+		c.SetArgs(strings.Fields(args))
+		if err := c.Execute(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", args, err)
+		}
 	}
 }
 
