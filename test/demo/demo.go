@@ -80,9 +80,8 @@ func (d *demo) bringUp(ctx context.Context) error {
 		name string
 		do   func() error
 	}{
-		{"keys for the operator", func() error { return d.fleet.MakeKeys(ctx) }},
 		{"control plane: etcd, kube-apiserver, Flux, NATS, Git, registry", func() error { return d.fleet.StartControlPlane(ctx) }},
-		{"fleet operator, with its own rights and no more", func() error { return d.fleet.InstallOperator(ctx, d.manifests) }},
+		{"keys, certificates, and the fleet operator with its own rights and no more", func() error { return d.fleet.InstallOperator(ctx, d.manifests) }},
 		{"image hello:v1 to v" + fmt.Sprint(pushes+1), func() (err error) {
 			for v := pushes + 1; v >= 1; v-- {
 				if image, err = d.fleet.PushHello(ctx, version(v)); err != nil {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -255,7 +254,7 @@ func (s *suite) event(namespace, reason string) {
 
 func (s *suite) malformed() {
 	hello, signage := s.containers("hello"), s.containers("signage")
-	nc, err := bus.Connect(bus.Options{URL: s.ControlPlane.NATS, SeedFile: filepath.Join(s.Dir, "operator.nk"), Name: "e2e"})
+	nc, err := bus.Connect(bus.Options{URL: s.ControlPlane.NATS, SeedFile: s.OperatorSeed(), CAFile: s.CAFile(), Name: "e2e"})
 	s.must("connect", err)
 	defer nc.Close()
 	js, err := bus.JetStream(nc)

@@ -130,7 +130,6 @@ func (s *suite) must(what string, err error) {
 
 func (s *suite) bringUp() {
 	ctx := s.Context()
-	s.must("make keys", s.MakeKeys(ctx))
 	s.must("start the control plane", s.StartControlPlane(ctx))
 	s.must("install the operator", s.InstallOperator(ctx, "../../manifests"))
 	var image string

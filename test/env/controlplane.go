@@ -18,14 +18,14 @@ type ControlPlane struct {
 	Git        string `json:"git"`
 	Registry   string `json:"registry"`
 
-	binary, auditPolicy string
-	process             *Process
+	binary, auditPolicy, natsConfig string
+	process                         *Process
 }
 
 func (o Options) controlPlane() *ControlPlane {
 	dir := filepath.Join(o.Dir, "controlplane")
 	binary := filepath.Join(o.Bin, "controlplane")
-	return &ControlPlane{Dir: dir, binary: binary, auditPolicy: o.auditPolicy(), process: &Process{
+	return &ControlPlane{Dir: dir, binary: binary, auditPolicy: o.auditPolicy(), natsConfig: o.natsConfig(), process: &Process{
 		Name: "the control plane", Path: binary, Log: filepath.Join(o.Dir, "logs", "controlplane.log"),
 		Args: []string{
 			"run", "--dir", dir, "--nats-config", o.natsConfig(),
@@ -37,6 +37,13 @@ func (o Options) controlPlane() *ControlPlane {
 // Start starts every component and waits until all are ready.
 func (c *ControlPlane) Start(ctx context.Context) error {
 	if err := os.WriteFile(c.auditPolicy, []byte(auditPolicy), 0o600); err != nil {
+		return err
+	}
+	// Until the operator is installed, whose keys are in the API server.
+	if err := os.MkdirAll(filepath.Dir(c.natsConfig), 0o700); err != nil {
+		return err
+	}
+	if err := os.WriteFile(c.natsConfig, []byte("jetstream {}\n"), 0o600); err != nil {
 		return err
 	}
 	if err := c.process.Start(); err != nil {

@@ -33,9 +33,6 @@ func startControlPlane(t *testing.T) *ControlPlane {
 	if err := os.Mkdir(filepath.Join(dir, "logs"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(options.natsConfig(), []byte("jetstream {}\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	c := options.controlPlane()
 	t.Cleanup(c.Stop)
 	if err := c.Start(t.Context()); err != nil {

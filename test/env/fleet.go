@@ -21,6 +21,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/pki"
 	"github.com/nationtech/fleet/test/podmantest"
 )
 
@@ -84,25 +85,9 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	return f, nil
 }
 
-// MakeKeys makes the operator's key, and writes the NATS server's configuration that
-// knows it.
-func (f *Fleet) MakeKeys(ctx context.Context) error {
-	operator := filepath.Join(f.Bin, "fleet-operator")
-	if _, err := run(ctx, f.Dir, operator, "keygen", "--out", f.operatorSeed()); err != nil {
-		return err
-	}
-	config, err := run(ctx, f.Dir, operator, "nats-config", "--nats-seed-file", f.operatorSeed())
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(f.natsConfig(), []byte(config), 0o600)
-}
-
-func (f *Fleet) operatorSeed() string { return filepath.Join(f.Dir, "operator.nk") }
-
 // signer is the public key that the operator signs with.
 func (f *Fleet) signer() (string, error) {
-	keys, err := bus.ReadKeys(f.operatorSeed())
+	keys, err := bus.ReadKeys(f.OperatorSeed())
 	if err != nil {
 		return "", err
 	}
@@ -122,13 +107,21 @@ func (f *Fleet) StartControlPlane(ctx context.Context) error {
 	return nil
 }
 
-// InstallOperator applies the kinds and the operator's rights from manifests, and
-// starts it with no more than these.
+// InstallOperator applies the kinds and the rights from manifests, sets up keys and
+// certificates as the Job there does, has the NATS server run with them, and starts the
+// operator with no more rights than its own.
 func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
-	for _, dir := range []string{"crd", "rbac"} {
+	for _, dir := range []string{"crd", "rbac", "setup"} {
 		if err := applyDir(ctx, f.Client, filepath.Join(manifests, dir)); err != nil {
 			return err
 		}
+	}
+	live, err := f.registerLive(ctx, filepath.Join(manifests, "live", "apiservice.yaml"))
+	if err != nil {
+		return err
+	}
+	if err := f.setUp(ctx); err != nil {
+		return err
 	}
 	kubeconfig, err := f.ControlPlane.ServiceAccountKubeconfig(ctx, systemNamespace, "fleet-operator")
 	if err != nil {
@@ -137,8 +130,9 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 	f.Operator = &Process{
 		Name: "the operator", Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", "operator.log"),
 		Args: []string{
-			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.operatorSeed(),
+			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.OperatorSeed(), "--nats-ca-file", f.CAFile(),
 			"--health-addr", f.operatorHealth, "--metrics-addr", "0", "--live-addr", f.operatorLive,
+			"--live-cert-file", filepath.Join(f.liveDir(), pki.CertificateKey), "--live-key-file", filepath.Join(f.liveDir(), pki.PrivateKey),
 			// Short, so that an operator that was killed is followed by its next self soon.
 			"--enable-leader-election=true", "--leader-election-lease-duration=4s",
 			"--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
@@ -148,7 +142,7 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 	if err := f.StartOperator(ctx); err != nil {
 		return err
 	}
-	return f.registerLive(ctx, filepath.Join(manifests, "live", "apiservice.yaml"))
+	return f.awaitLive(ctx, live)
 }
 
 // StartOperator starts the operator and waits until it is ready.

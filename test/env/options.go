@@ -1,6 +1,11 @@
 package env
 
-import "path/filepath"
+import (
+	"path/filepath"
+
+	"github.com/nationtech/fleet/operator/setup"
+	"github.com/nationtech/fleet/pki"
+)
 
 // Options say where a fleet is brought up.
 type Options struct {
@@ -11,7 +16,18 @@ type Options struct {
 	Bin string
 }
 
-func (o Options) natsConfig() string { return filepath.Join(o.Dir, "nats.conf") }
+// CAFile is what the NATS server's certificate is checked against, after InstallOperator.
+func (o Options) CAFile() string { return filepath.Join(o.natsDir(), pki.TrustedKey) }
+
+// OperatorSeed is the file with the operator's seed, after InstallOperator.
+func (o Options) OperatorSeed() string { return filepath.Join(o.seedDir(), setup.SeedFile) }
+
+// The folders take the place of the volumes that the pods have of the Secrets.
+func (o Options) natsDir() string { return filepath.Join(o.Dir, "nats") }
+func (o Options) seedDir() string { return filepath.Join(o.Dir, "operator") }
+func (o Options) liveDir() string { return filepath.Join(o.Dir, "live") }
+
+func (o Options) natsConfig() string { return filepath.Join(o.natsDir(), setup.ConfigFile) }
 
 // AuditLog is where the API server writes who has asked what of the live API.
 func (o Options) AuditLog() string { return filepath.Join(o.Dir, "logs", "audit.log") }

@@ -19,7 +19,7 @@ type Simulated struct {
 	*simulated.Device
 	ID, PublicKey string
 
-	seedFile, operator string
+	seedFile, operator, caFile string
 }
 
 // Simulate adds devices without machines. It has to come before StartSimulated.
@@ -54,7 +54,7 @@ func (f *Fleet) StartSimulated(ctx context.Context, labels map[string]string, an
 		return err
 	}
 	for _, s := range f.Simulated {
-		s.operator = signer
+		s.operator, s.caFile = signer, f.CAFile()
 		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: Namespace, Name: s.ID, Labels: labels}}
 		d.Spec.Approved, d.Spec.PublicKey = new(true), s.PublicKey
 		if err := f.Client.Create(ctx, d); err != nil {
@@ -70,7 +70,7 @@ func (f *Fleet) StartSimulated(ctx context.Context, labels map[string]string, an
 // Connect brings the device online.
 func (s *Simulated) Connect(ctx context.Context, url string, answer simulated.Answer) (err error) {
 	s.Device, err = simulated.Start(ctx, simulated.Options{
-		ID: contracts.DeviceID(s.ID), URL: url, SeedFile: s.seedFile, PublicKey: s.PublicKey, Operator: s.operator, Answer: answer,
+		ID: contracts.DeviceID(s.ID), URL: url, SeedFile: s.seedFile, CAFile: s.caFile, PublicKey: s.PublicKey, Operator: s.operator, Answer: answer,
 	})
 	return err
 }

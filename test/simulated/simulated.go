@@ -40,6 +40,9 @@ type Options struct {
 	ID contracts.DeviceID
 	// URL of the NATS server, SeedFile and PublicKey of the device's key.
 	URL, SeedFile, PublicKey string
+	// CAFile is what the server's certificate is checked against; empty for a server in
+	// clear.
+	CAFile string
 	// Operator is the public key that signs what the device is told.
 	Operator string
 	Answer   Answer
@@ -64,7 +67,7 @@ type Device struct {
 // second until Stop.
 func Start(ctx context.Context, o Options) (*Device, error) {
 	nc, err := bus.Connect(bus.Options{
-		URL: o.URL, SeedFile: o.SeedFile, Name: string(o.ID), Device: o.ID, Logger: slog.New(slog.DiscardHandler),
+		URL: o.URL, SeedFile: o.SeedFile, CAFile: o.CAFile, Name: string(o.ID), Device: o.ID, Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		return nil, err
