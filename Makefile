@@ -113,6 +113,10 @@ record: ## Write docs/guides/session.md from a running demo; needs tmux
 verify: ## Fail when a generated file is stale
 	@test/verify.sh
 
+.PHONY: security
+security: ## Fail at a finding of gosec or govulncheck that docs/security-findings.md does not argue
+	@test/security.sh
+
 .PHONY: clean
 clean: ## Remove bin/ (the cache stays; remove it by hand)
 	rm -rf $(BIN)
