@@ -139,7 +139,8 @@ rootless() {
   if [ ! -e "$conf" ]; then
     runuser -u fleet-agent -- mkdir -p "$(dirname "$conf")"
     # A system user may not read the journal, where podman's events are otherwise.
-    printf '[engine]\nevents_logger = "file"\n' >"$conf"
+    # Written by that user: root would follow a link that it has put there.
+    printf '[engine]\nevents_logger = "file"\n' | runuser -u fleet-agent -- tee "$conf" >/dev/null
   fi
   uid=$(id -u fleet-agent)
   loginctl enable-linger fleet-agent
