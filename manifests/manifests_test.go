@@ -136,7 +136,7 @@ func TestDefaultIsInstalled(t *testing.T) {
 	for kind, want := range map[string]int{
 		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 3, "ClusterRole": 8, "ClusterRoleBinding": 3, "Role": 5, "ConfigMap": 1,
 		"RoleBinding": 7, "Deployment": 1, "StatefulSet": 1, "Job": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 4,
-		"Flux GitRepository": 1, "Flux Kustomization": 1,
+		"ValidatingAdmissionPolicy": 1, "ValidatingAdmissionPolicyBinding": 1, "Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
 			t.Errorf("%d objects of kind %s, want %d", kinds[kind], kind, want)

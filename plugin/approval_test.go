@@ -177,11 +177,17 @@ func TestApproval(t *testing.T) {
 // grant lets the user nobody do something in a namespace.
 func grant(t *testing.T, ns string, rules ...rbacv1.PolicyRule) {
 	t.Helper()
-	role := metav1.ObjectMeta{Namespace: ns, GenerateName: "nobody-"}
+	allow(t, ns, rbacv1.Subject{Kind: "User", APIGroup: "rbac.authorization.k8s.io", Name: "nobody"}, rules...)
+}
+
+// allow lets somebody do something in a namespace.
+func allow(t *testing.T, ns string, who rbacv1.Subject, rules ...rbacv1.PolicyRule) {
+	t.Helper()
+	role := metav1.ObjectMeta{Namespace: ns, GenerateName: "test-"}
 	r := &rbacv1.Role{ObjectMeta: role, Rules: rules}
 	must(t, shared.client.Create(t.Context(), r))
 	must(t, shared.client.Create(t.Context(), &rbacv1.RoleBinding{ObjectMeta: role, RoleRef: rbacv1.RoleRef{APIGroup: "rbac.authorization.k8s.io", Kind: "Role", Name: r.Name},
-		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: "rbac.authorization.k8s.io", Name: "nobody"}}}))
+		Subjects: []rbacv1.Subject{who}}))
 }
 
 // said waits until something is said: the API server learns of roles and policies in a

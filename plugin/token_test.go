@@ -59,6 +59,16 @@ func TestTokenCreate(t *testing.T) {
 	ns := namespace(t, "tokens")
 	operator := namespace(t, "tokens-operator")
 	fingerprint := publish(t, operator)
+	allow(t, ns, rbacv1.Subject{Kind: "ServiceAccount", Namespace: operator, Name: "fleet-operator"},
+		rbacv1.PolicyRule{APIGroups: []string{""}, Resources: []string{"secrets"}, Verbs: []string{"get", "patch"}})
+	// The API server learns of it in a moment.
+	said(t, "no warning", func() string {
+		_, errOut, _ := command(t, t.Context(), "token", "create", "-n", ns, "--operator-namespace", operator)
+		if strings.Contains(errOut, "may not read tokens") {
+			return errOut
+		}
+		return "no warning"
+	})
 	// What differs from run to run.
 	stable := func(text string) string {
 		for pattern, with := range map[string]string{
@@ -99,6 +109,13 @@ func TestTokenCreate(t *testing.T) {
 	}
 	golden(t, "token-create.txt", stable(said.String()))
 
+	t.Run("the operator may not read it", func(t *testing.T) {
+		unbound := namespace(t, "tokens-unbound")
+		_, errOut, code := command(t, t.Context(), "token", "create", "-n", unbound, "--operator-namespace", operator)
+		if want := "kubectl -n tokens-unbound create rolebinding fleet-operator --clusterrole=fleet-operator-team --serviceaccount=tokens-operator:fleet-operator"; code != 0 || !strings.Contains(errOut, want) {
+			t.Errorf("exit code %d, %q is not in %q", code, want, errOut)
+		}
+	})
 	t.Run("what is kept is what was asked for", func(t *testing.T) {
 		out, _, code := command(t, t.Context(), strings.Fields("token create --label site=mtl,line=4 --ttl 72h --uses 50 --approve auto -o json -n "+ns+" --operator-namespace "+operator)...)
 		var made struct {

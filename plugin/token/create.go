@@ -143,6 +143,10 @@ func (o *createOptions) run(ctx context.Context) error {
 		return fmt.Errorf("make a join token in namespace %s: %w", t.Namespace, err)
 	}
 	text := contracts.JoinToken{Namespace: t.Namespace, ID: t.ID, Secret: secret, Fingerprint: operator.Fingerprint}.String()
+	if warning := unreadable(ctx, cluster.Client, o.operator, t.Namespace); warning != "" {
+		says := o.env.Streams.ErrOut
+		o.env.Style(says).Note(says, screen.Warn, warning)
+	}
 	return o.show(printer, Created{Token: text, Kept: keptOf(t, o.env.Now()), Operator: operator})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -43,4 +44,21 @@ func readOperator(ctx context.Context, c client.Reader, namespace string) (Opera
 		return Operator{}, fmt.Errorf("%s does not say which server devices connect to: start the operator with --nats-public-url", name)
 	}
 	return Operator{Fingerprint: fingerprint, Server: server}, nil
+}
+
+// The operator's own account, and the role that lets it read the tokens of a namespace.
+const operatorAccount, operatorRole = "fleet-operator", "fleet-operator-team"
+
+// unreadable says what to do when the operator in a namespace may not read a token;
+// nothing when it may, and when whoever makes the token may not know that.
+func unreadable(ctx context.Context, c client.Client, operatorNamespace, namespace string) string {
+	review := &authorizationv1.LocalSubjectAccessReview{}
+	review.Namespace = namespace
+	review.Spec.User = "system:serviceaccount:" + operatorNamespace + ":" + operatorAccount
+	review.Spec.ResourceAttributes = &authorizationv1.ResourceAttributes{Namespace: namespace, Verb: "get", Version: "v1", Resource: "secrets"}
+	if err := c.Create(ctx, review); err != nil || review.Status.Allowed {
+		return ""
+	}
+	return fmt.Sprintf("The operator may not read tokens in namespace %s, so no device can join there with this one, until: kubectl -n %s create rolebinding %s --clusterrole=%s --serviceaccount=%s:%s",
+		namespace, namespace, operatorAccount, operatorRole, operatorNamespace, operatorAccount)
 }
