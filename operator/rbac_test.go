@@ -130,7 +130,7 @@ func (f *fleet) doEverything() {
 		return fmt.Sprintf("none of %d events was told twice", len(events.Items))
 	})
 	// A device comes with a token.
-	_, err := f.joiner(unique(f.T, "till"), f.token(func(k *jointoken.Token) { k.AutoApprove = true })).join(f.T)
+	_, err := f.joiner(unique(f.T, "till"), f.token(func(k *jointoken.Token) { k.AutoApprove, k.Labels = true, nil })).join(f.T)
 	must(f.T, err)
 	// Somebody looks, who may.
 	user := "viewer-of-" + f.namespace
