@@ -224,8 +224,8 @@ func TestPodsAreRestricted(t *testing.T) {
 			t.Errorf("the API server does not demand what it should: %v", err)
 		}
 	}
-	if pods != 2 {
-		t.Errorf("%d pods, want those of operator and NATS", pods)
+	if pods != 3 {
+		t.Errorf("%d pods, want those of operator, NATS and setup", pods)
 	}
 }
 

@@ -137,7 +137,7 @@ func (n *network) reaches(from, to peer, port int32, protocol corev1.Protocol) b
 
 func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
 	n := installed(t)
-	operator, nats := n.pods["fleet-operator"], n.pods["fleet-nats"]
+	operator, nats, setup := n.pods["fleet-operator"], n.pods["fleet-nats"], n.pods["fleet-setup"]
 	prometheus := peer{"monitoring", labels.Set{"app.kubernetes.io/name": "prometheus"}, nil}
 	dns := peer{"kube-system", labels.Set{"k8s-app": "kube-dns"}, nil}
 	neighbour := peer{system, labels.Set{"app": "other"}, nil}
@@ -155,6 +155,7 @@ func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
 		{"the operator to the API server", operator, outside, 443, corev1.ProtocolTCP, true},
 		{"the operator to an API server at its own port", operator, outside, 6443, corev1.ProtocolTCP, true},
 		{"the operator to DNS", operator, dns, 53, corev1.ProtocolUDP, true},
+		{"setup to the API server", setup, outside, 443, corev1.ProtocolTCP, true},
 		{"Prometheus to the operator's metrics", prometheus, operator, 8080, corev1.ProtocolTCP, true},
 		{"Prometheus to NATS's monitor", prometheus, nats, 8222, corev1.ProtocolTCP, true},
 
@@ -168,6 +169,9 @@ func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
 		{"the operator to the world", operator, outside, 80, corev1.ProtocolTCP, false},
 		{"the operator to a tenant", operator, tenant, 8080, corev1.ProtocolTCP, false},
 		{"the operator to a DNS server outside", operator, outside, 53, corev1.ProtocolUDP, false},
+		{"setup to the world", setup, outside, 80, corev1.ProtocolTCP, false},
+		{"setup to NATS", setup, nats, 4222, corev1.ProtocolTCP, false},
+		{"the world to setup", outside, setup, 80, corev1.ProtocolTCP, false},
 		{"NATS to the world", nats, outside, 443, corev1.ProtocolTCP, false},
 		{"NATS to the operator", nats, operator, 8443, corev1.ProtocolTCP, false},
 		{"NATS to DNS", nats, dns, 53, corev1.ProtocolUDP, false},
@@ -187,15 +191,16 @@ func TestPoliciesServicesAndPodsAgree(t *testing.T) {
 	n := installed(t)
 	for _, p := range n.policies {
 		everyone := len(p.Spec.PodSelector.MatchLabels) == 0
-		named := map[string]bool{}
+		named, selected := map[string]bool{}, 0
 		for _, pod := range n.pods {
 			if !everyone && pod.namespace == p.Namespace && selects(&p.Spec.PodSelector, pod.labels) {
+				selected++
 				for _, c := range pod.ports {
 					named[c.Name] = true
 				}
 			}
 		}
-		if !everyone && len(named) == 0 {
+		if !everyone && selected == 0 {
 			t.Errorf("policy %s selects no pod", p.Name)
 		}
 		for _, r := range p.Spec.Ingress {
