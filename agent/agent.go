@@ -57,8 +57,11 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	options := c.Trust.Options()
 	options.URL, options.SeedFile, options.Device, options.Logger = c.NATS.URL, c.NATS.SeedFile, c.Device, log
 	options.Name, options.OnRefused = "fleet-agent "+string(c.Device), shutOut.tell
+	authorities := &authorities{config: c, log: log}
 	if c.NATS.CAFile != "" {
 		options.Authorities = bus.AuthoritiesOf(c.NATS.CAFile)
+	} else if options.Authorities != nil {
+		options.Authorities = authorities.now
 	}
 	nc, err := bus.Connect(options)
 	if err != nil {
@@ -90,12 +93,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 		Logger: log, Known: maps.Clone(f.known), Operator: c.Trust.Operator, HandedOver: c.Trust.HandedOver,
 		OnChange: func(view map[contracts.DeploymentName]contracts.Order) { f.adopt(ctx, view, driver) },
 		OnHandover: func(h contracts.Handover) error {
-			t, err := trust.Load(c.StateDir)
-			if err != nil {
-				return err
-			}
-			t.Operator, t.HandedOver = h.To, h.Issued
-			return trust.Save(c.StateDir, t)
+			return trust.Update(c.StateDir, func(t *trust.Trust) { t.Operator, t.HandedOver = h.To, h.Issued })
 		},
 		OnRefused: p.refuse,
 	})
@@ -108,6 +106,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	parts.Go(func() { p.heartbeats(ctx) })
 	parts.Go(func() { p.inform(ctx) })
 	parts.Go(func() { shutOut.resolve(ctx, nc) })
+	parts.Go(func() { authorities.follow(ctx) })
 	parts.Go(func() {
 		if err := bus.ServeCommands(ctx, nc, c.Device, handler, bus.CommandOptions{Logger: log}); err != nil {
 			log.Error("commands are not served", "error", err)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/nats-io/nkeys"
 
@@ -77,4 +78,19 @@ func Save(stateDir string, t Trust) error {
 		return err
 	}
 	return store.WriteFile(Path(stateDir), append(data, '\n'), 0o600)
+}
+
+// updating keeps one change from being lost to another.
+var updating sync.Mutex
+
+// Update changes what the device trusts.
+func Update(stateDir string, change func(*Trust)) error {
+	updating.Lock()
+	defer updating.Unlock()
+	t, err := Load(stateDir)
+	if err != nil {
+		return err
+	}
+	change(&t)
+	return Save(stateDir, t)
 }
