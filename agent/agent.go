@@ -44,9 +44,18 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
+	curve, err := identity.EnsureCurve(c.NATS.SeedFile)
+	if err != nil {
+		return err
+	}
+	vouched, err := identity.Vouch(c.NATS.SeedFile, c.Device, curve)
+	if err != nil {
+		return err
+	}
 	driver, err := podman.New(podman.Options{
 		Device: c.Device, Socket: c.Podman.Socket, Network: c.Podman.Network,
 		VolumeDir: filepath.Join(c.StateDir, "volumes"), Logger: log,
+		Open: func(s *contracts.Sealed) (map[string][]byte, error) { return s.Open(curve) },
 	})
 	if err != nil {
 		return err
@@ -86,7 +95,7 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	}
 	defer f.wait()
 	p := &presence{
-		config: c, nc: nc, publisher: publisher, driver: driver, disk: disk, log: log, publicKey: publicKey,
+		config: c, nc: nc, publisher: publisher, driver: driver, disk: disk, log: log, publicKey: publicKey, curve: vouched,
 		started: time.Now(), connected: sender.All, refusal: shutOut, news: make(chan struct{}, 1),
 	}
 	mirror := bus.NewMirror(nc, c.Device, bus.MirrorOptions{

@@ -28,6 +28,7 @@ type presence struct {
 	disk      *store.Store
 	log       *slog.Logger
 	publicKey string
+	curve     *contracts.CurveKey
 	started   time.Time
 	// connected is called each time the connection stands anew.
 	connected func()
@@ -130,7 +131,7 @@ func (p *presence) inform(ctx context.Context) {
 
 func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
 	i := facts.Gather(p.config.StateDir)
-	i.Device, i.AgentVersion, i.PublicKey, i.Time = p.config.Device, version.Version, p.publicKey, time.Now().UTC()
+	i.Device, i.AgentVersion, i.PublicKey, i.Curve, i.Time = p.config.Device, version.Version, p.publicKey, p.curve, time.Now().UTC()
 	p.mu.Lock()
 	if i.Refused = p.refused.Count; i.Refused > 0 {
 		i.RefusedReason = fmt.Sprintf("deployment %s: %s", p.refused.Deployment, p.refused.Reason)

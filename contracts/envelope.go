@@ -153,6 +153,7 @@ const (
 	kindDesired    = "desired-state"
 	kindWithdrawal = "withdrawal"
 	kindHandover   = "handover"
+	kindCurve      = "curve-key"
 )
 
 // statement is the bytes that are signed. None of the parts but the last may have a

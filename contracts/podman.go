@@ -12,6 +12,9 @@ type PodmanScore struct {
 	RestartPolicy string `json:"restartPolicy"`
 	// StopSeconds is the time from SIGTERM to SIGKILL.
 	StopSeconds int64 `json:"stopSeconds"`
+	// PullSecrets are registries' credentials, each the JSON of a file
+	// .docker/config.json.
+	PullSecrets []Secret `json:"pullSecrets,omitempty"`
 	// RestartedAt, in whichever form, differs when the containers are to be made
 	// anew though nothing else about them differs.
 	RestartedAt string `json:"restartedAt,omitempty"`
@@ -27,6 +30,7 @@ type Container struct {
 	Args        []string         `json:"args,omitempty"`
 	WorkingDir  string           `json:"workingDir,omitempty"`
 	Env         []EnvVar         `json:"env,omitempty"`
+	SecretEnv   []SecretEnvVar   `json:"secretEnv,omitempty"`
 	Ports       []Port           `json:"ports,omitempty"`
 	Mounts      []Mount          `json:"mounts,omitempty"`
 	CPUMillis   int64            `json:"cpuMillis,omitempty"`
@@ -43,6 +47,20 @@ type EnvVar struct {
 	Value string `json:"value"`
 }
 
+// Secret stands for bytes that are in DesiredState.Sealed alone.
+type Secret struct {
+	// Name in what is sealed.
+	Name string `json:"name"`
+	// Digest changes when the bytes do, and says nothing about them.
+	Digest string `json:"digest"`
+}
+
+// SecretEnvVar is an environment variable whose value is secret.
+type SecretEnvVar struct {
+	Name   string `json:"name"`
+	Secret Secret `json:"secret"`
+}
+
 // Port is a port of a container.
 type Port struct {
 	Container int32 `json:"container"`
@@ -57,9 +75,11 @@ type Volume struct {
 	Name string `json:"name"`
 	// Files are the resolved content of a ConfigMap; an empty list is an empty
 	// directory of this kind.
-	Files    *[]File   `json:"files,omitempty"`
-	EmptyDir *EmptyDir `json:"emptyDir,omitempty"`
-	HostPath *HostPath `json:"hostPath,omitempty"`
+	Files *[]File `json:"files,omitempty"`
+	// SecretFiles are the same of a Secret.
+	SecretFiles *[]SecretFile `json:"secretFiles,omitempty"`
+	EmptyDir    *EmptyDir     `json:"emptyDir,omitempty"`
+	HostPath    *HostPath     `json:"hostPath,omitempty"`
 	// Claim is the name of a podman volume that outlives the deployment.
 	Claim string `json:"claim,omitempty"`
 }
@@ -70,6 +90,14 @@ type File struct {
 	Path string `json:"path"`
 	Mode int32  `json:"mode"`
 	Data []byte `json:"data"`
+}
+
+// SecretFile is one file of a volume whose content is secret.
+type SecretFile struct {
+	// Path is relative, without "..".
+	Path   string `json:"path"`
+	Mode   int32  `json:"mode"`
+	Secret Secret `json:"secret"`
 }
 
 // EmptyDir is storage that goes with the deployment.

@@ -20,11 +20,16 @@ const (
 	maxAddresses  = 64
 	maxDrivers    = 16
 	maxHandovers  = 16
+	// maxSecretName holds the names of a Secret and of a key in it.
+	maxSecretName = 2*253 + 1
 )
 
 var phases = []Phase{PhasePending, PhasePulling, PhaseApplying, PhaseRunning, PhaseDegraded, PhaseFailed, PhaseRolledBack, PhaseRemoved}
 
-var digestPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+var (
+	digestPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
+	secretDigest  = regexp.MustCompile(`^[0-9a-f]{32}$`)
+)
 
 // firstError returns the first error there is.
 func firstError(errs ...error) error {
@@ -84,6 +89,7 @@ func (d *DesiredState) validate() error {
 		bounded("wave", d.Wave, 63),
 		issued(d.Issued),
 		d.Score.validate(),
+		d.Sealed.validate(&d.Score),
 	); err != nil {
 		return err
 	}
@@ -119,6 +125,11 @@ func (p *PodmanScore) validate() error {
 	); err != nil {
 		return err
 	}
+	for i := range p.PullSecrets {
+		if err := p.PullSecrets[i].validate(); err != nil {
+			return fmt.Errorf("field pullSecrets: %w", err)
+		}
+	}
 	volumes := map[string]bool{}
 	for i := range p.Volumes {
 		v := &p.Volumes[i]
@@ -151,17 +162,25 @@ func (v *Volume) validate() error {
 		return fmt.Errorf("the name is not a DNS label")
 	}
 	kinds := 0
-	for _, set := range []bool{v.Files != nil, v.EmptyDir != nil, v.HostPath != nil, v.Claim != ""} {
+	for _, set := range []bool{v.Files != nil, v.SecretFiles != nil, v.EmptyDir != nil, v.HostPath != nil, v.Claim != ""} {
 		if set {
 			kinds++
 		}
 	}
 	if kinds != 1 {
-		return fmt.Errorf("%d of files, emptyDir, hostPath and claim are set, exactly one must be", kinds)
+		return fmt.Errorf("%d of files, secretFiles, emptyDir, hostPath and claim are set, exactly one must be", kinds)
 	}
 	if v.Files != nil {
 		for _, f := range *v.Files {
 			if err := firstError(relative("path", f.Path), mode(f.Mode)); err != nil {
+				return fmt.Errorf("file %q: %w", clip(f.Path), err)
+			}
+		}
+	}
+	if v.SecretFiles != nil {
+		for i := range *v.SecretFiles {
+			f := &(*v.SecretFiles)[i]
+			if err := firstError(relative("path", f.Path), mode(f.Mode), f.Secret.validate()); err != nil {
 				return fmt.Errorf("file %q: %w", clip(f.Path), err)
 			}
 		}
@@ -215,6 +234,15 @@ func (c *Container) validate(volumes map[string]bool) error {
 	for _, e := range c.Env {
 		if e.Name == "" || strings.ContainsAny(e.Name, "=\x00") || strings.ContainsRune(e.Value, 0) {
 			return fmt.Errorf("variable %q can't be set", clip(e.Name))
+		}
+	}
+	for i := range c.SecretEnv {
+		e := &c.SecretEnv[i]
+		if e.Name == "" || strings.ContainsAny(e.Name, "=\x00") {
+			return fmt.Errorf("variable %q can't be set", clip(e.Name))
+		}
+		if err := e.Secret.validate(); err != nil {
+			return fmt.Errorf("variable %q: %w", clip(e.Name), err)
 		}
 	}
 	for _, p := range c.Ports {
@@ -327,7 +355,7 @@ func (i *DeviceInfo) validate() error {
 		atMost("drivers", len(i.Drivers), maxDrivers), atMost("addresses", len(i.Addresses), maxAddresses),
 		notNegative("capacity.cpus", int64(i.Capacity.CPUs)), notNegative("capacity.memoryBytes", i.Capacity.MemoryBytes),
 		notNegative("capacity.storageBytes", i.Capacity.StorageBytes),
-		notNegative("refused", i.Refused), bounded("refusedReason", i.RefusedReason, maxMessage),
+		i.Curve.validate(), notNegative("refused", i.Refused), bounded("refusedReason", i.RefusedReason, maxMessage),
 	); err != nil {
 		return err
 	}

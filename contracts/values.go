@@ -34,6 +34,8 @@ type DesiredState struct {
 	Commit string `json:"commit,omitempty"`
 	// Score with every reference resolved.
 	Score ReconcileScore `json:"score"`
+	// Sealed are the secrets that the score needs; nil where it needs none.
+	Sealed *Sealed `json:"sealed,omitempty"`
 	// DeadlineSeconds is how long the device may take to get healthy before it
 	// undoes the revision, or reports it as failed when there is nothing to go back
 	// to.
@@ -159,6 +161,8 @@ type DeviceInfo struct {
 	Addresses    []string          `json:"addresses,omitempty"`
 	// PublicKey is the public half of the device's NKey.
 	PublicKey string `json:"publicKey,omitempty"`
+	// Curve is what secrets are sealed to for the device.
+	Curve *CurveKey `json:"curve,omitempty"`
 	// Refused counts the orders that did not count since the agent started, because the
 	// operator has not signed them for this device; RefusedReason is of the last one.
 	Refused       int64     `json:"refused,omitempty"`

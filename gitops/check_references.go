@@ -61,6 +61,9 @@ func (c *overlayCheck) configMaps(object Object, deployment *v1alpha1.Deployment
 		for i, container := range containers {
 			at := fmt.Sprintf("spec.score.podman.%s[%d]", list, i)
 			for j, from := range container.EnvFrom {
+				if from.ConfigMapRef == nil {
+					continue
+				}
 				c.configMap(object, fmt.Sprintf("%s.envFrom[%d].configMapRef.name", at, j), from.ConfigMapRef.Name, "", from.ConfigMapRef.Optional)
 			}
 			for j, env := range container.Env {

@@ -64,6 +64,8 @@ type world struct {
 	server *server.Server
 	next   int
 	mu     sync.Mutex
+	// store is where the server keeps its streams.
+	store string
 	// signer is the public key that the operator signs with.
 	signer string
 }
@@ -126,33 +128,41 @@ func run(m *testing.M) int {
 func deviceID(n int) contracts.DeviceID { return contracts.DeviceID(fmt.Sprintf("d%03d", n)) }
 
 // startNATS starts a server that asks the operator who may connect, and makes the keys
-// of every device of the pool.
+// of the operator and of every device of the pool.
 func (w *world) startNATS(store string) error {
-	key := func(name string) error {
-		pair, err := nkeys.CreateUser()
-		if err != nil {
-			return err
-		}
-		seed, err := pair.Seed()
-		if err != nil {
-			return err
-		}
-		public, err := pair.PublicKey()
-		if err != nil {
-			return err
-		}
-		return errors.Join(
-			os.WriteFile(filepath.Join(w.seeds, name), seed, 0o600),
-			os.WriteFile(filepath.Join(w.seeds, name+".pub"), []byte(public), 0o600))
-	}
-	if err := key("operator"); err != nil {
+	w.store = store
+	if err := w.makeKey("operator"); err != nil {
 		return err
 	}
 	for n := range pool {
-		if err := key(string(deviceID(n))); err != nil {
+		if err := w.makeKey(string(deviceID(n))); err != nil {
 			return err
 		}
 	}
+	return w.serveNATS(-1)
+}
+
+// makeKey makes the key of a user.
+func (w *world) makeKey(name string) error {
+	pair, err := nkeys.CreateUser()
+	if err != nil {
+		return err
+	}
+	seed, err := pair.Seed()
+	if err != nil {
+		return err
+	}
+	public, err := pair.PublicKey()
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		os.WriteFile(filepath.Join(w.seeds, name), seed, 0o600),
+		os.WriteFile(filepath.Join(w.seeds, name+".pub"), []byte(public), 0o600))
+}
+
+// serveNATS starts a server that knows the operator.
+func (w *world) serveNATS(port int) error {
 	keys, err := bus.ReadKeys(filepath.Join(w.seeds, "operator"))
 	if err != nil {
 		return err
@@ -172,7 +182,7 @@ func (w *world) startNATS(store string) error {
 	if err != nil {
 		return err
 	}
-	o.Host, o.Port, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", -1, store, true, true
+	o.Host, o.Port, o.StoreDir, o.NoLog, o.NoSigs = "127.0.0.1", port, w.store, true, true
 	if w.server, err = server.NewServer(o); err != nil {
 		return err
 	}
@@ -205,6 +215,8 @@ type fleet struct {
 	stop      func()
 	// live is where the operator serves the live API; empty for nowhere.
 	live string
+	// previous are files with the seeds that the operator had before.
+	previous []string
 	// registry has the metrics of the operator that was started last.
 	registry *prometheus.Registry
 }
@@ -231,7 +243,13 @@ func (f *fleet) team() string {
 // newFleetAt starts one that serves the live API.
 func newFleetAt(t *testing.T, live string) *fleet {
 	t.Helper()
-	f := &fleet{T: t, world: shared, live: live}
+	return newFleetOf(t, shared, live)
+}
+
+// newFleetOf starts one in a world of its own.
+func newFleetOf(t *testing.T, w *world, live string) *fleet {
+	t.Helper()
+	f := &fleet{T: t, world: w, live: live}
 	f.namespace = f.team()
 	js, err := bus.JetStream(f.connect(t, "operator"))
 	must(t, err)
@@ -250,7 +268,8 @@ func (f *fleet) startOperator() func() {
 	f.registry = registry
 	go func() {
 		done <- operator.Run(ctx, rest.CopyConfig(f.operatorConfig), logr.Discard(), operator.Options{
-			Bus:       bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
+			Bus:               bus.Options{URL: f.nats, SeedFile: filepath.Join(f.seeds, "operator")},
+			PreviousSeedFiles: f.previous, LookAtSecrets: time.Second,
 			Namespace: systemNamespace, MetricsAddr: "0", HealthAddr: "0",
 			Metrics: registry, Live: f.live, Kubeconfig: f.kubeconfig,
 			LeaderElection: leaderelection.Options{
@@ -316,12 +335,20 @@ func (f *fleet) approve(id contracts.DeviceID) {
 // online connects a device.
 func (f *fleet) online(id contracts.DeviceID, answer simulated.Answer) *sim {
 	f.Helper()
-	d, err := simulated.Start(f.Context(), simulated.Options{
-		ID: id, URL: f.nats, SeedFile: filepath.Join(f.seeds, string(id)), PublicKey: f.publicKey(id), Operator: f.signer, Answer: answer,
-	})
+	return f.start(simulated.Options{ID: id, Operator: f.signer, Answer: answer})
+}
+
+// start connects a device as it says.
+func (f *fleet) start(o simulated.Options) *sim {
+	f.Helper()
+	o.URL, o.SeedFile, o.PublicKey = f.nats, filepath.Join(f.seeds, string(o.ID)), f.publicKey(o.ID)
+	if o.Operator == "" {
+		o.Operator = f.signer
+	}
+	d, err := simulated.Start(f.Context(), o)
 	must(f.T, err)
 	f.Cleanup(d.Stop)
-	return &sim{d, id}
+	return &sim{d, o.ID}
 }
 
 // revision is what the device was told for a Deployment; empty for nothing.

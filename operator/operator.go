@@ -74,6 +74,9 @@ type Options struct {
 	LeaderElection leaderelection.Options
 	// LookForFlux is how often to look whether Flux has come; 0 is once a minute.
 	LookForFlux time.Duration
+	// LookAtSecrets is how often, at most, a Deployment looks whether its Secrets have
+	// changed; 0 is twice a minute.
+	LookAtSecrets time.Duration
 	// Namespace that the operator runs in and has its Lease in.
 	Namespace string
 	// Live is the address of the live API; empty for none. LiveCertFile and LiveKeyFile
@@ -230,7 +233,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 		}
 	}
 	if err := (&deployment.Reconciler{
-		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Gate: inView, Roster: devices, View: view, Store: store,
+		Client: mgr.GetClient(), APIReader: mgr.GetAPIReader(), Namespace: o.Namespace, LookAtSecrets: o.LookAtSecrets, Gate: inView, Roster: devices, View: view, Store: store,
 		Recorder: recorder, Clock: clock.RealClock{}, Flux: flux, Metrics: o.Metrics,
 	}).SetupWithManager(ctx, mgr, options(4)); err != nil {
 		return err

@@ -241,7 +241,7 @@ func TestAConfigMapIsPartOfTheRevision(t *testing.T) {
 	f := newFleet(t)
 	device := f.device(simulated.Running)
 	f.deploy("app", func(d *v1alpha1.Deployment) {
-		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "settings"}}}
+		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: &v1alpha1.ConfigMapRef{Name: "settings"}}}
 	})
 	d := f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
 		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True ReferenceNotFound"
@@ -352,7 +352,7 @@ func TestADeploymentThatCannotGoOnWithdrawsAllTheSame(t *testing.T) {
 	f.deploy("app", nil)
 	f.complete("app", 1)
 	f.edit("app", func(d *v1alpha1.Deployment) {
-		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "missing"}}}
+		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: &v1alpha1.ConfigMapRef{Name: "missing"}}}
 	})
 	f.until("app", "stalled", func(d *v1alpha1.Deployment) bool {
 		return reason(d.Status.Conditions, v1alpha1.ConditionStalled) == "True "+v1alpha1.ReasonReferenceNotFound

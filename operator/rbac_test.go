@@ -28,6 +28,7 @@ import (
 	"github.com/nationtech/fleet/api/jointoken"
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/operator/deployment"
 	"github.com/nationtech/fleet/test/simulated"
 )
 
@@ -91,10 +92,16 @@ func (f *fleet) doEverything() {
 	}}
 	must(f.T, f.client.Create(ctx, source))
 	must(f.T, f.client.Create(ctx, &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "settings"}, Data: map[string]string{"A": "b"}}))
+	// The salt of the digests is there since another test, perhaps.
+	salt := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: deployment.SaltName}}
+	must(f.T, client.IgnoreNotFound(f.client.Delete(ctx, salt)))
+	f.secret("creds", map[string]string{"PASSWORD": "x"})
 	make := func(d *v1alpha1.Deployment) {
 		d.Labels = map[string]string{"kustomize.toolkit.fluxcd.io/name": "shops", "kustomize.toolkit.fluxcd.io/namespace": f.namespace}
 		d.Spec.RevisionHistoryLimit = new(int32(0))
-		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "settings"}}}
+		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{
+			{ConfigMapRef: &v1alpha1.ConfigMapRef{Name: "settings"}}, {SecretRef: &v1alpha1.SecretRef{Name: "creds"}},
+		}
 	}
 	f.deploy("app", make)
 	f.complete("app", 1)

@@ -224,7 +224,7 @@ func TestATenantsObjectsReachNothingOfAnother(t *testing.T) {
 		for _, name := range []string{"settings", x.namespace + "/settings", "../" + x.namespace + "/settings"} {
 			d := mine("reads", func(d *v1alpha1.Deployment) {
 				d.GenerateName, d.Name = "reads-", ""
-				d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: name}}}
+				d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: &v1alpha1.ConfigMapRef{Name: name}}}
 			})
 			if err := x.as.Create(t.Context(), d); name != "settings" {
 				if !apierrors.IsInvalid(err) {

@@ -246,7 +246,7 @@ func TestRevisionsKeepTheirConfigMapsToGoBackTo(t *testing.T) {
 	must(t, f.client.Create(t.Context(), config))
 	f.deploy("app", canary(0, func(r *v1alpha1.Rollout) { r.OnFailure = v1alpha1.OnFailureRollback }))
 	f.edit("app", func(d *v1alpha1.Deployment) {
-		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: v1alpha1.ConfigMapRef{Name: "settings"}}}
+		d.Spec.Score.Podman.Containers[0].EnvFrom = []v1alpha1.EnvFromSource{{ConfigMapRef: &v1alpha1.ConfigMapRef{Name: "settings"}}}
 	})
 	revision := f.complete("app", 1).Status.UpdateRevision
 	answering([]*sim{device}, func(d contracts.DesiredState) *contracts.DeploymentState {

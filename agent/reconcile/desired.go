@@ -32,6 +32,11 @@ type Desired struct {
 	// Units are the init containers in their order, then the containers.
 	Units   []Unit
 	Volumes map[string]Volume
+	// PullSecrets are the credentials that images are pulled with. They are not part of
+	// any container.
+	PullSecrets []contracts.Secret
+	// Sealed are the secrets, as they came; nil for none.
+	Sealed *contracts.Sealed
 }
 
 // Unit is one wanted container.
@@ -80,6 +85,7 @@ func Compile(ds contracts.DesiredState, s Settings) (*Desired, error) {
 		Deployment: ds.Deployment, Revision: ds.Revision, Digest: ds.Digest, HostNetwork: score.HostNetwork,
 		RestartPolicy: score.RestartPolicy, Stop: time.Duration(score.StopSeconds) * time.Second,
 		Deadline: time.Duration(ds.DeadlineSeconds) * time.Second, Volumes: map[string]Volume{},
+		PullSecrets: score.PullSecrets, Sealed: ds.Sealed,
 	}
 	for _, v := range score.Volumes {
 		d.Volumes[v.Name] = Volume{Volume: v, Hash: hash("volume", v)}

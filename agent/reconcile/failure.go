@@ -18,6 +18,7 @@ const (
 	ReasonInvalid   = "InvalidScore"
 	ReasonVolume    = "VolumeFailed"
 	ReasonRemove    = "RemoveFailed"
+	ReasonSecret    = "SecretNotAvailable"
 	// ReasonRefused is for what the device's own configuration does not allow.
 	ReasonRefused = "RefusedByDevice"
 )

@@ -83,7 +83,7 @@ func (w *Worker) giveUp(ctx context.Context) bool {
 
 // proven remembers what has got healthy, to go back to.
 func (w *Worker) proven() {
-	if w.good != nil && w.good.Digest == w.target.Digest {
+	if w.good != nil && w.good.Digest == w.target.Digest && w.good.Sealed.Same(w.target.Sealed) {
 		return
 	}
 	w.good = w.target

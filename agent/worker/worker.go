@@ -141,7 +141,7 @@ func same(a, b *contracts.DesiredState) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.Digest == b.Digest && a.Revision == b.Revision && a.DeadlineSeconds == b.DeadlineSeconds
+	return a.Digest == b.Digest && a.Revision == b.Revision && a.DeadlineSeconds == b.DeadlineSeconds && a.Sealed.Same(b.Sealed)
 }
 
 // tardy is how long after the end of a container podman may tell who ended it.

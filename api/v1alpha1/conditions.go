@@ -30,6 +30,9 @@ const (
 	ReasonJoined = "Joined"
 	// ReasonRegistered: the device has sent its information.
 	ReasonRegistered = "Registered"
+	// ReasonOrdersRefused: the device was told what the operator has not signed for it,
+	// and goes on with what it was told before.
+	ReasonOrdersRefused = "OrdersRefused"
 	// ReasonDuplicateID: an older Device in another namespace has the same name.
 	ReasonDuplicateID = "DuplicateID"
 	// ReasonInvalidInfo: what the device registered with can't be read.

@@ -47,6 +47,16 @@ type PodmanScore struct {
 	// +patchStrategy=merge
 	Volumes []Volume `json:"volumes,omitempty" patchStrategy:"merge" patchMergeKey:"name"`
 
+	// imagePullSecrets are Secrets of the type kubernetes.io/dockerconfigjson in the
+	// Deployment's namespace that images are pulled with.
+	// +optional
+	// +kubebuilder:validation:MaxItems=16
+	// +listType=map
+	// +listMapKey=name
+	// +patchMergeKey=name
+	// +patchStrategy=merge
+	ImagePullSecrets []PullSecretRef `json:"imagePullSecrets,omitempty" patchStrategy:"merge" patchMergeKey:"name"`
+
 	// hostNetwork puts the pod into the device's own network namespace.
 	// +optional
 	HostNetwork bool `json:"hostNetwork,omitempty"`
@@ -127,7 +137,7 @@ type Container struct {
 	// +patchStrategy=merge
 	Env []EnvVar `json:"env,omitempty" patchStrategy:"merge" patchMergeKey:"name"`
 
-	// envFrom sets a variable for every key of a ConfigMap. What env names wins.
+	// envFrom sets a variable for every key of a ConfigMap or Secret. What env names wins.
 	// +optional
 	// +kubebuilder:validation:MaxItems=32
 	// +listType=atomic
@@ -206,7 +216,7 @@ type EnvVar struct {
 
 // EnvVarSource is where the value of a variable comes from.
 //
-// +kubebuilder:validation:XValidation:rule="has(self.fieldRef) != has(self.configMapKeyRef)",message="exactly one of fieldRef and configMapKeyRef must be set"
+// +kubebuilder:validation:XValidation:rule="(has(self.fieldRef) ? 1 : 0) + (has(self.configMapKeyRef) ? 1 : 0) + (has(self.secretKeyRef) ? 1 : 0) == 1",message="exactly one of fieldRef, configMapKeyRef and secretKeyRef must be set"
 type EnvVarSource struct {
 	// fieldRef takes a field of the Device: this is how one definition differs
 	// from device to device.
@@ -215,6 +225,10 @@ type EnvVarSource struct {
 	// configMapKeyRef takes a key of a ConfigMap in the Deployment's namespace.
 	// +optional
 	ConfigMapKeyRef *ConfigMapKeyRef `json:"configMapKeyRef,omitempty"`
+	// secretKeyRef takes a key of a Secret in the Deployment's namespace. It is sealed
+	// to each device.
+	// +optional
+	SecretKeyRef *SecretKeyRef `json:"secretKeyRef,omitempty"`
 }
 
 // FieldRef names a field of the Device.
@@ -243,14 +257,61 @@ type ConfigMapKeyRef struct {
 	Optional bool `json:"optional,omitempty"`
 }
 
-// EnvFromSource is a ConfigMap whose keys become variables.
+// SecretKeyRef names a key of a Secret.
+type SecretKeyRef struct {
+	// name of the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Name string `json:"name"`
+	// key in the Secret.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[-._a-zA-Z0-9]+$`
+	Key string `json:"key"`
+	// optional leaves the variable out when the Secret or the key is missing.
+	// +optional
+	Optional bool `json:"optional,omitempty"`
+}
+
+// EnvFromSource is a ConfigMap or a Secret whose keys become variables.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.configMapRef) != has(self.secretRef)",message="exactly one of configMapRef and secretRef must be set"
 type EnvFromSource struct {
 	// prefix is put before each name.
 	// +optional
 	Prefix string `json:"prefix,omitempty"`
 	// configMapRef names the ConfigMap.
+	// +optional
+	ConfigMapRef *ConfigMapRef `json:"configMapRef,omitempty"`
+	// secretRef names the Secret.
+	// +optional
+	SecretRef *SecretRef `json:"secretRef,omitempty"`
+}
+
+// SecretRef names a Secret in the Deployment's namespace.
+type SecretRef struct {
+	// name of the Secret.
 	// +required
-	ConfigMapRef ConfigMapRef `json:"configMapRef"`
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Name string `json:"name"`
+	// optional goes on without the Secret when it is missing.
+	// +optional
+	Optional bool `json:"optional,omitempty"`
+}
+
+// PullSecretRef names a Secret of the type kubernetes.io/dockerconfigjson.
+type PullSecretRef struct {
+	// name of the Secret in the Deployment's namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	Name string `json:"name"`
 }
 
 // ConfigMapRef names a ConfigMap in the Deployment's namespace.
@@ -298,7 +359,7 @@ type ContainerPort struct {
 
 // Volume is storage that the containers of a pod can mount.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.configMap) ? 1 : 0) + (has(self.emptyDir) ? 1 : 0) + (has(self.hostPath) ? 1 : 0) + (has(self.persistentVolumeClaim) ? 1 : 0) == 1",message="exactly one of configMap, emptyDir, hostPath and persistentVolumeClaim must be set"
+// +kubebuilder:validation:XValidation:rule="(has(self.configMap) ? 1 : 0) + (has(self.emptyDir) ? 1 : 0) + (has(self.hostPath) ? 1 : 0) + (has(self.persistentVolumeClaim) ? 1 : 0) + (has(self.secret) ? 1 : 0) == 1",message="exactly one of configMap, secret, emptyDir, hostPath and persistentVolumeClaim must be set"
 type Volume struct {
 	// name of the volume, for volumeMounts to refer to.
 	// +required
@@ -308,6 +369,9 @@ type Volume struct {
 	// configMap makes a file of every key of a ConfigMap.
 	// +optional
 	ConfigMap *ConfigMapVolume `json:"configMap,omitempty"`
+	// secret makes a file of every key of a Secret.
+	// +optional
+	Secret *SecretVolume `json:"secret,omitempty"`
 	// emptyDir is storage that lives as long as the Deployment is on the device.
 	// +optional
 	EmptyDir *EmptyDirVolume `json:"emptyDir,omitempty"`
@@ -343,9 +407,32 @@ type ConfigMapVolume struct {
 	Optional bool `json:"optional,omitempty"`
 }
 
-// KeyToPath puts a key of a ConfigMap at a path of the volume.
+// SecretVolume makes files of a Secret.
+type SecretVolume struct {
+	// secretName is the name of the Secret in the Deployment's namespace.
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`
+	SecretName string `json:"secretName"`
+	// items choose keys and where they go. Default: every key, under its own name.
+	// +optional
+	// +kubebuilder:validation:MaxItems=256
+	// +listType=atomic
+	Items []KeyToPath `json:"items,omitempty"`
+	// defaultMode is the files' permission bits. Default: 0644.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=511
+	DefaultMode *int32 `json:"defaultMode,omitempty"`
+	// optional leaves the volume empty when the Secret is missing.
+	// +optional
+	Optional bool `json:"optional,omitempty"`
+}
+
+// KeyToPath puts a key of a ConfigMap or Secret at a path of the volume.
 type KeyToPath struct {
-	// key in the ConfigMap.
+	// key in the ConfigMap or Secret.
 	// +required
 	// +kubebuilder:validation:MinLength=1
 	Key string `json:"key"`

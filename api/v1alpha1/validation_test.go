@@ -111,6 +111,21 @@ func TestAPIServerRefusesWithAClearMessage(t *testing.T) {
 			want:     "value and valueFrom must not both be set",
 		},
 		{
+			name:     "a variable of a Secret and of the Device",
+			manifest: podmanDeployment + "        env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}, secretKeyRef: {name: s, key: k}}}]\n",
+			want:     "exactly one of fieldRef, configMapKeyRef and secretKeyRef must be set",
+		},
+		{
+			name:     "variables of nothing",
+			manifest: podmanDeployment + "        envFrom: [{prefix: A_}]\n",
+			want:     "exactly one of configMapRef and secretRef must be set",
+		},
+		{
+			name:     "a Secret's name that is none",
+			manifest: podmanDeployment + "        envFrom: [{secretRef: {name: ../theirs}}]\n",
+			want:     "secretRef.name",
+		},
+		{
 			name:     "a probe of two kinds",
 			manifest: podmanDeployment + "        readinessProbe: {tcpSocket: {port: 80}, httpGet: {port: 80}}\n",
 			want:     "exactly one of httpGet, tcpSocket and exec must be set",
@@ -123,7 +138,7 @@ func TestAPIServerRefusesWithAClearMessage(t *testing.T) {
 		{
 			name:     "a volume of two kinds",
 			manifest: podmanDeployment + "      volumes: [{name: v, emptyDir: {}, hostPath: {path: /x}}]\n",
-			want:     "exactly one of configMap, emptyDir, hostPath and persistentVolumeClaim must be set",
+			want:     "exactly one of configMap, secret, emptyDir, hostPath and persistentVolumeClaim must be set",
 		},
 		{
 			name:     "a sub-path that leaves its volume",

@@ -22,6 +22,11 @@ type looked struct {
 	variants, backs []*variant
 	// said has, by member, what failing devices say.
 	said map[int]v1alpha1.Failure
+	// sealing tells that secrets are told, to the key that curves has for each member, or
+	// to none where it has none that its identity vouches for. Those that the member was
+	// told last are sealed to the key in sealedTo.
+	sealing          bool
+	curves, sealedTo []string
 }
 
 // look gathers what the planner decides on. An error is one of the spec.
@@ -62,6 +67,11 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 			}
 		}
 	}
+	l.sealing = len(update.template.Secrets()) > 0 || update.current != nil && len(update.current.template.Secrets()) > 0
+	if l.sealing {
+		l.curves, l.sealedTo = make([]string, len(members)), make([]string, len(members))
+		r.View.Vouch(ids)
+	}
 	for p := range r.View.Placements(key, ids) {
 		i := len(l.input.Devices)
 		m := members[i]
@@ -71,6 +81,13 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 			Online: p.Online, OnlineSince: p.OnlineSince, Unreadable: p.Malformed, Drifted: p.Drifts > 0,
 			Reported: rollout.Ref{Revision: p.ReportedRevision, Digest: p.ReportedDigest},
 			Held:     m.Cordoned || p.PublicKey != "" && m.PublicKey != "" && p.PublicKey != m.PublicKey,
+		}
+		if l.sealing {
+			l.sealedTo[i] = p.SealedTo
+			if m.PublicKey == p.PublicKey {
+				l.curves[i] = p.Curve
+			}
+			d.Held = d.Held || l.curves[i] == ""
 		}
 		if l.backs != nil {
 			d.Back = l.backs[i].digest

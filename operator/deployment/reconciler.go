@@ -53,15 +53,20 @@ const busRetry = time.Second
 // Reconciler reconciles Deployments.
 type Reconciler struct {
 	client.Client
-	// APIReader reads ConfigMaps: a cache of every ConfigMap of the cluster would
-	// cost more than the few reads.
+	// APIReader reads ConfigMaps and Secrets: a cache of every ConfigMap of the cluster
+	// would cost more than the few reads, and Secrets the operator may not list.
 	APIReader client.Reader
-	Gate      *gate.Gate
-	Roster    *roster.Roster
-	View      *fleetview.View
-	Store     *desired.Store
-	Recorder  *record.Recorder
-	Clock     clock.PassiveClock
+	// Namespace is the operator's own, in which it keeps the salt of its digests.
+	Namespace string
+	// LookAtSecrets is how often, at most, a Deployment looks whether its Secrets have
+	// changed; 0 is twice a minute.
+	LookAtSecrets time.Duration
+	Gate          *gate.Gate
+	Roster        *roster.Roster
+	View          *fleetview.View
+	Store         *desired.Store
+	Recorder      *record.Recorder
+	Clock         clock.PassiveClock
 	// Flux tells that the cluster has Kustomizations.
 	Flux bool
 	// Metrics is where the counts of devices are registered.
@@ -74,6 +79,7 @@ type Reconciler struct {
 	writes, revisionWrites ownwrite.Writes
 	// sifted has, by Deployment, the last search for strays.
 	sifted sync.Map
+	salt   salt
 }
 
 // Reconcile brings one Deployment a step further.
@@ -158,10 +164,10 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 	switch {
 	case resolve.IsNotFound(err):
 		markStalled(obj, v1alpha1.ReasonReferenceNotFound, "%s", err)
-		return ctrl.Result{}, nil
+		return r.await(obj), nil
 	case resolve.IsInvalid(err):
 		markStalled(obj, v1alpha1.ReasonInvalidSpec, "spec.score: %s", err)
-		return ctrl.Result{}, nil
+		return r.await(obj), nil
 	case err != nil:
 		return ctrl.Result{}, err
 	}
@@ -180,6 +186,9 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 		}
 		look.input.Failed = true
 		out = rollout.Plan(look.input)
+	}
+	if look.sealing {
+		out.Tell = append(out.Tell, look.reseal(update, out.Tell)...)
 	}
 	if len(out.Tell) > 0 {
 		if err := r.tell(ctx, obj, update, look, out.Tell); err != nil {
@@ -200,10 +209,14 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 	if err := r.prune(ctx, obj, update); err != nil {
 		return ctrl.Result{}, err
 	}
-	if out.Wake.IsZero() {
-		return ctrl.Result{}, nil
+	var result ctrl.Result
+	if look.sealing {
+		result.RequeueAfter = r.lookAtSecrets()
 	}
-	return ctrl.Result{RequeueAfter: max(out.Wake.Sub(r.Clock.Now()), time.Millisecond)}, nil
+	if out.Wake.IsZero() {
+		return result, nil
+	}
+	return sooner(result, max(out.Wake.Sub(r.Clock.Now()), time.Millisecond)), nil
 }
 
 // unreachable says that the bus does not take what has to be written. Nothing that

@@ -25,6 +25,8 @@ type sameBytes struct {
 type message struct {
 	state contracts.DesiredState
 	bytes []byte
+	// secrets are sealed to each device apart; the bytes are without them.
+	secrets map[string][]byte
 }
 
 // tell writes what was decided to the bus. All messages are made before the first
@@ -33,17 +35,21 @@ func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update 
 	messages := map[sameBytes]*message{}
 	tellings := make([]desired.Telling, len(tells))
 	issued, back := r.View.NextIssued(), 0
+	sealer, anybody, err := newSealer(l.sealing)
+	if err != nil {
+		return err
+	}
 	for n, t := range tells {
-		revision, v := update.name, l.variants[t.Index]
+		of, v := update.resolved, l.variants[t.Index]
 		if t.Back {
-			revision, v = update.current.name, l.backs[t.Index]
+			of, v = update.current, l.backs[t.Index]
 			back++
 		}
 		same := sameBytes{v, t.Wave, t.FailedBefore}
 		m := messages[same]
 		if m == nil {
-			m = &message{state: contracts.DesiredState{
-				Deployment: contracts.DeploymentName(obj.Name), Namespace: obj.Namespace, Revision: revision, Digest: v.digest,
+			m = &message{secrets: of.template.Secrets(), state: contracts.DesiredState{
+				Deployment: contracts.DeploymentName(obj.Name), Namespace: obj.Namespace, Revision: of.name, Digest: v.digest,
 				Generation: obj.Generation, Score: v.score, Time: l.input.Now.UTC(), Wave: l.input.Waves[t.Wave].Name, FailedBefore: t.FailedBefore,
 				DeadlineSeconds: int64(obj.Spec.Rollout.ProgressDeadline.Seconds()), Issued: issued,
 			}}
@@ -54,12 +60,22 @@ func (r *Reconciler) tell(ctx context.Context, obj *v1alpha1.Deployment, update 
 				m.state.Commit = obj.Status.Source.Commit
 			}
 			var err error
-			if m.bytes, err = contracts.Encode(m.state); err != nil {
+			if len(m.secrets) > 0 {
+				// Sealed to anybody, it has the size that it has for everybody.
+				_, m.bytes, err = sealed(m, sealer, anybody)
+			} else {
+				m.bytes, err = contracts.Encode(m.state)
+			}
+			if err != nil {
 				return &resolve.InvalidError{Reason: err.Error()}
 			}
 			messages[same] = m
 		}
 		tellings[n] = desired.Telling{Device: l.members[t.Index].ID, State: &m.state, Value: m.bytes}
+		if len(m.secrets) > 0 {
+			to := l.curves[t.Index]
+			tellings[n].Seal = func() (*contracts.DesiredState, []byte, error) { return sealed(m, sealer, to) }
+		}
 	}
 	if err := r.Store.Tell(ctx, tellings); err != nil {
 		return err

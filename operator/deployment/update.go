@@ -138,14 +138,19 @@ func (r *Reconciler) update(ctx context.Context, obj *v1alpha1.Deployment) (*upd
 	if err != nil {
 		return nil, err
 	}
-	content := resolve.ContentOf(obj.Spec.Score, configMaps)
+	secrets, err := r.secrets(ctx, obj.Namespace, obj.Spec.Score)
+	if err != nil {
+		return nil, err
+	}
+	sources := resolve.Sources{ConfigMaps: configMaps, Secrets: secrets}
+	content := resolve.ContentOf(obj.Spec.Score, sources)
 	name, err := content.Name(obj.Name)
 	if err != nil {
 		return nil, err
 	}
 	u := &update{}
 	if u.resolved, err = r.templates.get(key, name, func() (*resolve.Template, error) {
-		return resolve.New(obj.Namespace, obj.Spec.Score, configMaps)
+		return resolve.New(obj.Namespace, obj.Spec.Score, sources)
 	}); err != nil {
 		return nil, err
 	}
@@ -155,7 +160,7 @@ func (r *Reconciler) update(ctx context.Context, obj *v1alpha1.Deployment) (*upd
 	r.templates.keep(key, name, obj.Status.CurrentRevision)
 	if current := obj.Status.CurrentRevision; current != "" && current != name {
 		u.current, err = r.templates.get(key, current, func() (*resolve.Template, error) { return r.kept(ctx, obj, current) })
-		if resolve.IsNotFound(err) || resolve.IsInvalid(err) || apierrors.IsNotFound(err) {
+		if resolve.IsNotFound(err) || resolve.IsInvalid(err) || resolve.IsChanged(err) || apierrors.IsNotFound(err) {
 			// There is nothing to go back to, and the rollout goes on without.
 			ctrl.LoggerFrom(ctx).Error(err, "the current revision can't be told again", "revision", current)
 			err = nil
@@ -174,7 +179,11 @@ func (r *Reconciler) kept(ctx context.Context, obj *v1alpha1.Deployment, name st
 	if err := json.Unmarshal(revision.Data.Raw, &content); err != nil {
 		return nil, &resolve.InvalidError{Reason: fmt.Sprintf("revision %s/%s: %s", obj.Namespace, name, err)}
 	}
-	return content.Template(obj.Namespace)
+	secrets, err := r.secrets(ctx, obj.Namespace, content.Score)
+	if err != nil {
+		return nil, err
+	}
+	return content.Template(obj.Namespace, secrets)
 }
 
 // revision makes the ControllerRevision, or the newest of one that is there.

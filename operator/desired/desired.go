@@ -40,6 +40,9 @@ type Telling struct {
 	Device contracts.DeviceID
 	State  *contracts.DesiredState
 	Value  []byte
+	// Seal makes State and Value for this device alone, where there are secrets among
+	// them; nil where there are none.
+	Seal func() (*contracts.DesiredState, []byte, error)
 }
 
 // Tell signs and writes what devices are to do, together.
@@ -47,13 +50,21 @@ func (s *Store) Tell(ctx context.Context, tellings []Telling) error {
 	return s.write(ctx, len(tellings), func(i int) (order, error) {
 		t := tellings[i]
 		d := t.State
+		sealedTo := ""
+		if t.Seal != nil {
+			state, value, err := t.Seal()
+			if err != nil {
+				return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, d.Deployment, err)
+			}
+			d, t.Value, sealedTo = state, value, state.Sealed.To
+		}
 		envelope, err := s.Signer.Tell(t.Device, d.Deployment, t.Value)
 		if err != nil {
 			return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, d.Deployment, err)
 		}
 		return order{envelope, fleetview.Write{
 			Device: t.Device, Deployment: d.Deployment, Namespace: d.Namespace, Revision: d.Revision, Digest: d.Digest,
-			Wave: d.Wave, FailedBefore: d.FailedBefore, Number: d.Number, Issued: d.Issued,
+			Wave: d.Wave, FailedBefore: d.FailedBefore, Number: d.Number, Issued: d.Issued, SealedTo: sealedTo,
 		}}, nil
 	})
 }

@@ -60,6 +60,8 @@ func join(obj *v1alpha1.Device, seen fleetview.Device) {
 		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonNeverSeen, "No agent has registered as this device")
 	case mismatch(obj, seen):
 		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonPublicKeyMismatch, "%s", mismatched(obj, seen))
+	case seen.Info.Refused > 0:
+		conditions.MarkTrue(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonOrdersRefused, "The agent refuses what the operator has not signed for it, and goes on with what it was told before: %s", seen.Info.RefusedReason)
 	default:
 		conditions.MarkTrue(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonRegistered, "The agent has registered")
 	}
@@ -150,7 +152,7 @@ func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatu
 			if t == v1alpha1.ConditionJoined {
 				r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
 			}
-		case v1alpha1.ReasonInvalidInfo, v1alpha1.ReasonHeartbeatMissed:
+		case v1alpha1.ReasonInvalidInfo, v1alpha1.ReasonHeartbeatMissed, v1alpha1.ReasonOrdersRefused:
 			r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
 		case v1alpha1.ReasonHeartbeat, v1alpha1.ReasonRegistered:
 			r.Recorder.Normal(obj, nil, now.Reason, "%s", now.Message)

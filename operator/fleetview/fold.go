@@ -68,9 +68,13 @@ func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
 		v.setTold(id, name, "", told{issued: order.Issued, sequence: e.Sequence})
 		return id, nil
 	}
+	sealedTo := ""
+	if s.Sealed != nil {
+		sealedTo = s.Sealed.To
+	}
 	v.setTold(id, name, s.Namespace, told{
 		exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, number: s.Number,
-		at: e.Time.UnixNano(), issued: order.Issued, sequence: e.Sequence,
+		at: e.Time.UnixNano(), issued: order.Issued, sealedTo: sealedTo, sequence: e.Sequence,
 	})
 	return id, nil
 }
@@ -114,7 +118,7 @@ func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, nam
 	if t.sequence < p.told.sequence {
 		return
 	}
-	t.revision, t.digest, t.wave = intern(t.revision), intern(t.digest), intern(t.wave)
+	t.revision, t.digest, t.wave, t.sealedTo = intern(t.revision), intern(t.digest), intern(t.wave), intern(t.sealedTo)
 	before, beforeIn := p.told, p.namespace
 	p.told, p.namespace = t, intern(namespace)
 	if before.exists && beforeIn != namespace {
@@ -215,7 +219,7 @@ func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	// The time differs each time; a change of it alone is none.
 	info.Time = time.Time{}
-	if d.info == nil || d.info.PublicKey != info.PublicKey {
+	if d.info == nil || d.info.PublicKey != info.PublicKey || !reflect.DeepEqual(d.info.Curve, info.Curve) {
 		v.standingChanged.Add(d.id)
 	}
 	if d.infoErr != "" || d.info == nil || !reflect.DeepEqual(*d.info, info) {

@@ -64,6 +64,10 @@ type Placement struct {
 	Online      bool
 	OnlineSince time.Time
 	PublicKey   string
+	// SealedTo is the key that the secrets are sealed to that the device was told; empty
+	// where there are none. Curve is the device's key for that, if Vouch has found that
+	// its identity vouches for it.
+	SealedTo, Curve string
 }
 
 // Placements returns, for each of the devices, how the Deployment stands on it. A
@@ -79,6 +83,7 @@ func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.Devic
 				out.Online, out.OnlineSince = d.online, d.since
 				if d.info != nil {
 					out.PublicKey = d.info.PublicKey
+					out.Curve = d.vouched.key(d.info)
 				}
 				if p, ok := d.placements[contracts.DeploymentName(key.Name)]; ok {
 					p.show(key.Namespace, &out)
@@ -95,6 +100,7 @@ func (p *placement) show(namespace string, out *Placement) {
 	if p.told.exists && p.namespace == namespace {
 		out.Told, out.Revision, out.Digest = true, p.told.revision, p.told.digest
 		out.ToldAt, out.ToldWave, out.FailedBefore, out.ToldNumber = time.Unix(0, p.told.at), p.told.wave, p.told.failedBefore, p.told.number
+		out.SealedTo = p.told.sealedTo
 	}
 	if r := p.report; r != nil {
 		out.Phase, out.Reason, out.Message, out.Log, out.Malformed = r.phase, r.reason, r.message, r.log, r.malformed

@@ -119,6 +119,7 @@ type device struct {
 
 	info    *contracts.DeviceInfo
 	infoErr string
+	vouched vouched
 	online  bool
 	// since when it is online, as far as this operator has seen.
 	since    time.Time
@@ -155,6 +156,7 @@ type told struct {
 	at               int64
 	// issued is the number of the order; 0 when there is none that counts.
 	issued   int64
+	sealedTo string
 	sequence uint64
 }
 

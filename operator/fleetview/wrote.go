@@ -19,6 +19,8 @@ type Write struct {
 	Number       int64
 	// Issued is the order's number.
 	Issued int64
+	// SealedTo is the device's key that secrets are sealed to; empty where there are none.
+	SealedTo string
 }
 
 // Wrote takes in what the operator has just written, ahead of the bus. Sequence is
@@ -30,7 +32,7 @@ func (v *View) Wrote(writes []Write, sequence uint64, at time.Time) {
 	for _, w := range writes {
 		t := told{issued: w.Issued, sequence: sequence}
 		if !w.Deleted {
-			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, number: w.Number, at: at.UnixNano(), issued: w.Issued, sequence: sequence}
+			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, number: w.Number, at: at.UnixNano(), issued: w.Issued, sealedTo: w.SealedTo, sequence: sequence}
 		}
 		v.setTold(w.Device, w.Deployment, w.Namespace, t)
 	}

@@ -30,6 +30,10 @@ func (t *Template) podman(p *v1alpha1.PodmanScore, d Device) (*contracts.PodmanS
 	if p.TerminationGracePeriodSeconds != nil {
 		out.StopSeconds = *p.TerminationGracePeriodSeconds
 	}
+	var err error
+	if out.PullSecrets, err = t.pullSecrets(p.ImagePullSecrets); err != nil {
+		return nil, err
+	}
 	volumes := map[string]bool{}
 	for i := range p.Volumes {
 		v, err := t.volume(&p.Volumes[i])
@@ -39,7 +43,6 @@ func (t *Template) podman(p *v1alpha1.PodmanScore, d Device) (*contracts.PodmanS
 		volumes[v.Name] = true
 		out.Volumes = append(out.Volumes, v)
 	}
-	var err error
 	if out.InitContainers, err = t.containers(p.InitContainers, volumes, d); err != nil {
 		return nil, err
 	}
@@ -71,9 +74,12 @@ func (t *Template) container(c *v1alpha1.Container, volumes map[string]bool, d D
 		Command:    expandAll(c.Command, env),
 		Args:       expandAll(c.Args, env),
 		WorkingDir: c.WorkingDir,
-		Env:        env.list(),
 		Security:   security(c.SecurityContext),
 	}
+	if env.shown != "" {
+		return contracts.Container{}, invalid("container %s refers to $(%s), which is secret and would lie on the bus in the clear; take the variable in the container instead", c.Name, env.shown)
+	}
+	out.Env, out.SecretEnv = env.list()
 	for _, p := range c.Ports {
 		out.Ports = append(out.Ports, contracts.Port{
 			Container: p.ContainerPort, Host: p.HostPort, HostIP: p.HostIP, Protocol: or(p.Protocol, "TCP"),

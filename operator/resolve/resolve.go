@@ -1,5 +1,5 @@
 // Package resolve turns the score of a Deployment into what one device is told:
-// ConfigMaps, fields of the device, named ports and $(VARIABLES) replaced by their
+// ConfigMaps, Secrets, fields of the device, named ports and $(VARIABLES) replaced by their
 // values, defaults filled in. The words and their meaning are those of a
 // Kubernetes Pod (https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/).
 package resolve
@@ -23,20 +23,30 @@ type Device struct {
 	Labels    map[string]string
 }
 
-// Template is a score with its ConfigMaps at hand.
-type Template struct {
-	namespace  string
-	score      v1alpha1.Score
-	configMaps map[string]*corev1.ConfigMap
-	fields     []string
+// Sources are what a score refers to, by name: see References and SecretReferences.
+type Sources struct {
+	ConfigMaps map[string]*corev1.ConfigMap
+	Secrets    map[string]*Secret
 }
 
-// New makes a Template of the score of a Deployment in the namespace and the
-// ConfigMaps that it refers to, by name; see References. It fails with a
-// NotFoundError or an InvalidError where the score can't be resolved for any
-// device.
-func New(namespace string, score v1alpha1.Score, configMaps map[string]*corev1.ConfigMap) (*Template, error) {
-	t := &Template{namespace: namespace, score: score, configMaps: configMaps, fields: fields(score)}
+// Template is a score with its ConfigMaps and Secrets at hand.
+type Template struct {
+	namespace string
+	score     v1alpha1.Score
+	sources   Sources
+	fields    []string
+	secrets   map[string][]byte
+	// collecting tells that secrets is being filled.
+	collecting bool
+}
+
+// New makes a Template of the score of a Deployment in the namespace and of what it
+// refers to. It fails with a NotFoundError or an InvalidError where the score can't be
+// resolved for any device.
+func New(namespace string, score v1alpha1.Score, sources Sources) (*Template, error) {
+	t := &Template{namespace: namespace, score: score, sources: sources, fields: fields(score), secrets: map[string][]byte{}, collecting: true}
+	// Which secrets there are does not differ between devices.
+	defer func() { t.collecting = false }()
 	// What fails, fails for every device: only values differ between them.
 	if _, err := t.For(Device{Name: "any", Namespace: namespace}); err != nil {
 		return nil, err
@@ -79,14 +89,14 @@ func (t *Template) For(d Device) (contracts.ReconcileScore, error) {
 
 // configMap returns an empty one for one that is missing and optional.
 func (t *Template) configMap(name string, optional bool, by string) (*corev1.ConfigMap, error) {
-	m := t.configMaps[name]
+	m := t.sources.ConfigMaps[name]
 	switch {
 	case m != nil:
 		return m, nil
 	case optional:
 		return &corev1.ConfigMap{}, nil
 	}
-	return nil, &NotFoundError{Namespace: t.namespace, Name: name, By: by}
+	return nil, &NotFoundError{Kind: KindConfigMap, Namespace: t.namespace, Name: name, By: by}
 }
 
 // References lists the names of the ConfigMaps that a score refers to, sorted.
@@ -97,7 +107,9 @@ func References(score v1alpha1.Score) []string {
 	}
 	for c := range containers(score.Podman) {
 		for _, from := range c.EnvFrom {
-			names[from.ConfigMapRef.Name] = true
+			if from.ConfigMapRef != nil {
+				names[from.ConfigMapRef.Name] = true
+			}
 		}
 		for _, v := range c.Env {
 			if v.ValueFrom != nil && v.ValueFrom.ConfigMapKeyRef != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/rand"
@@ -20,11 +21,13 @@ const revisionHash = 10
 const maxContent = 1 << 20
 
 // Content is what a revision keeps: the score, and the ConfigMaps that it refers to
-// as they were, so that devices can be told it again when they have changed. One
-// that was missing is nil.
+// as they were, so that devices can be told it again when they have changed. Of Secrets
+// it keeps no more than digests. What was missing is nil.
 type Content struct {
 	Score      v1alpha1.Score            `json:"score"`
 	ConfigMaps map[string]*ConfigMapData `json:"configMaps,omitempty"`
+	// Secrets has the digests of the keys that the score refers to.
+	Secrets map[string]map[string]string `json:"secrets,omitempty"`
 }
 
 // ConfigMapData is the data of a ConfigMap.
@@ -34,18 +37,41 @@ type ConfigMapData struct {
 }
 
 // ContentOf returns what a revision of the score keeps.
-func ContentOf(score v1alpha1.Score, configMaps map[string]*corev1.ConfigMap) Content {
+func ContentOf(score v1alpha1.Score, sources Sources) Content {
 	c := Content{Score: score}
 	for _, name := range References(score) {
 		if c.ConfigMaps == nil {
 			c.ConfigMaps = map[string]*ConfigMapData{}
 		}
 		c.ConfigMaps[name] = nil
-		if m := configMaps[name]; m != nil {
+		if m := sources.ConfigMaps[name]; m != nil {
 			c.ConfigMaps[name] = &ConfigMapData{Data: m.Data, BinaryData: m.BinaryData}
 		}
 	}
+	for name, keys := range secretKeys(score) {
+		if c.Secrets == nil {
+			c.Secrets = map[string]map[string]string{}
+		}
+		c.Secrets[name] = sources.Secrets[name].digests(keys)
+	}
 	return c
+}
+
+// digests are those of some keys, or of every key; nil for no Secret.
+func (s *Secret) digests(keys []string) map[string]string {
+	if s == nil {
+		return nil
+	}
+	if keys == nil {
+		return s.Digests
+	}
+	out := map[string]string{}
+	for _, key := range keys {
+		if digest, ok := s.Digests[key]; ok {
+			out[key] = digest
+		}
+	}
+	return out
 }
 
 // Marshal writes the content as the revision keeps it. What is too large is an
@@ -61,15 +87,22 @@ func (c Content) Marshal() ([]byte, error) {
 	return data, nil
 }
 
-// Template makes a Template of what a revision has kept.
-func (c Content) Template(namespace string) (*Template, error) {
-	configMaps := map[string]*corev1.ConfigMap{}
+// Template makes a Template of what a revision has kept, and of the Secrets as they are
+// now. It fails with a ChangedError when these are not what they were.
+func (c Content) Template(namespace string, secrets map[string]*Secret) (*Template, error) {
+	sources := Sources{ConfigMaps: map[string]*corev1.ConfigMap{}, Secrets: secrets}
 	for name, m := range c.ConfigMaps {
 		if m != nil {
-			configMaps[name] = &corev1.ConfigMap{Data: m.Data, BinaryData: m.BinaryData}
+			sources.ConfigMaps[name] = &corev1.ConfigMap{Data: m.Data, BinaryData: m.BinaryData}
 		}
 	}
-	return New(namespace, c.Score, configMaps)
+	for name, keys := range secretKeys(c.Score) {
+		now := secrets[name].digests(keys)
+		if (now == nil) != (c.Secrets[name] == nil) || !maps.Equal(now, c.Secrets[name]) {
+			return nil, &ChangedError{Namespace: namespace, Name: name}
+		}
+	}
+	return New(namespace, c.Score, sources)
 }
 
 // Name is the name of the revision of a Deployment: the Deployment's and a hash of

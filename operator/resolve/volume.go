@@ -22,6 +22,12 @@ func (t *Template) volume(v *v1alpha1.Volume) (contracts.Volume, error) {
 			return out, err
 		}
 		out.Files = &files
+	case v.Secret != nil:
+		files, err := t.secretFiles(v.Name, v.Secret)
+		if err != nil {
+			return out, err
+		}
+		out.SecretFiles = &files
 	case v.EmptyDir != nil:
 		out.EmptyDir = &contracts.EmptyDir{Memory: v.EmptyDir.Medium == "Memory"}
 	case v.HostPath != nil:
@@ -29,7 +35,7 @@ func (t *Template) volume(v *v1alpha1.Volume) (contracts.Volume, error) {
 	case v.PersistentVolumeClaim != nil:
 		out.Claim = v.PersistentVolumeClaim.ClaimName
 	default:
-		return out, invalid("volume %s: exactly one of configMap, emptyDir, hostPath and persistentVolumeClaim must be set", v.Name)
+		return out, invalid("volume %s: exactly one of configMap, secret, emptyDir, hostPath and persistentVolumeClaim must be set", v.Name)
 	}
 	return out, nil
 }
@@ -61,7 +67,7 @@ func (t *Template) files(volume string, c *v1alpha1.ConfigMapVolume) ([]contract
 		case !ok && c.Optional:
 			continue
 		case !ok:
-			return nil, &NotFoundError{Namespace: t.namespace, Name: c.Name, Key: item.Key, By: by}
+			return nil, &NotFoundError{Kind: KindConfigMap, Namespace: t.namespace, Name: c.Name, Key: item.Key, By: by}
 		}
 		if _, taken := byPath[item.Path]; taken {
 			return nil, invalid("volume %s: two items have the path %q", volume, item.Path)

@@ -4,14 +4,18 @@
 package simulated
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nkeys"
 
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
@@ -45,6 +49,8 @@ type Options struct {
 	CAFile string
 	// Operator is the public key that signs what the device is told.
 	Operator string
+	// Stranger has another identity vouch for the key that secrets are sealed to.
+	Stranger bool
 	Answer   Answer
 }
 
@@ -53,8 +59,11 @@ type Device struct {
 	o         Options
 	nc        *nats.Conn
 	publisher *bus.Publisher
-	cancel    context.CancelFunc
-	done      chan struct{}
+	// curve is what secrets are sealed to, another one each time that the device starts.
+	curve   nkeys.KeyPair
+	vouched *contracts.CurveKey
+	cancel  context.CancelFunc
+	done    chan struct{}
 
 	mu       sync.Mutex
 	answer   Answer
@@ -77,8 +86,13 @@ func Start(ctx context.Context, o Options) (*Device, error) {
 		nc.Close()
 		return nil, err
 	}
+	curve, vouched, err := newCurve(o)
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
 	ctx, cancel := context.WithCancel(ctx)
-	d := &Device{o: o, nc: nc, publisher: publisher, cancel: cancel, done: make(chan struct{}), answer: o.Answer}
+	d := &Device{o: o, nc: nc, publisher: publisher, curve: curve, vouched: vouched, cancel: cancel, done: make(chan struct{}), answer: o.Answer}
 	mirror := bus.NewMirror(nc, o.ID, bus.MirrorOptions{Logger: slog.New(slog.DiscardHandler), OnChange: d.adopt, Operator: o.Operator})
 	var parts sync.WaitGroup
 	parts.Go(func() { d.inform(ctx) })
@@ -92,6 +106,40 @@ func Start(ctx context.Context, o Options) (*Device, error) {
 	return d, nil
 }
 
+// newCurve makes the key that secrets are sealed to.
+func newCurve(o Options) (nkeys.KeyPair, *contracts.CurveKey, error) {
+	seed, err := os.ReadFile(o.SeedFile)
+	if err != nil {
+		return nil, nil, err
+	}
+	identity, err := nkeys.FromSeed(bytes.TrimSpace(seed))
+	if o.Stranger {
+		identity, err = nkeys.CreateUser()
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	curve, err := nkeys.CreateCurveKeys()
+	if err != nil {
+		return nil, nil, err
+	}
+	public, err := curve.PublicKey()
+	if err != nil {
+		return nil, nil, err
+	}
+	vouched, err := contracts.NewCurveKey(identity, o.ID, public)
+	return curve, vouched, err
+}
+
+// Open opens the secrets that the device was told with a Deployment.
+func (d *Device) Open(name string) (map[string][]byte, error) {
+	told := d.Told(name)
+	if told.Sealed == nil {
+		return nil, errors.New("no secrets were told")
+	}
+	return told.Sealed.Open(d.curve)
+}
+
 // Connected reports whether the device is.
 func (d *Device) Connected() bool { return d.nc.IsConnected() }
 
@@ -103,7 +151,7 @@ func (d *Device) Stop() {
 
 // inform says what the device is until the server has it.
 func (d *Device) inform(ctx context.Context) {
-	info := contracts.DeviceInfo{Device: d.o.ID, Hostname: "host-" + string(d.o.ID), PublicKey: d.o.PublicKey, AgentVersion: "test"}
+	info := contracts.DeviceInfo{Device: d.o.ID, Hostname: "host-" + string(d.o.ID), PublicKey: d.o.PublicKey, Curve: d.vouched, AgentVersion: "test"}
 	for attempt := 0; ctx.Err() == nil && d.publisher.Info(ctx, info) != nil; attempt++ {
 		timer := time.NewTimer(bus.Backoff(attempt, 20*time.Millisecond, time.Second))
 		select {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -76,10 +77,16 @@ func isUnavailable(err error) bool {
 
 // open sends a request and returns the answer's body, whatever it takes.
 func (c *client) open(ctx context.Context, method, path string, query url.Values, in any) (io.ReadCloser, error) {
+	return c.openWith(ctx, method, path, query, nil, in)
+}
+
+// openWith does the same with more headers.
+func (c *client) openWith(ctx context.Context, method, path string, query url.Values, header http.Header, in any) (io.ReadCloser, error) {
 	req, err := newRequest(ctx, method, path, query, in)
 	if err != nil {
 		return nil, err
 	}
+	maps.Copy(req.Header, header)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if opErr, ok := errors.AsType[*net.OpError](err); ok {
@@ -93,9 +100,16 @@ func (c *client) open(ctx context.Context, method, path string, query url.Values
 	return resp.Body, nil
 }
 
+// raw is a body that is sent as it is.
+type raw []byte
+
 func newRequest(ctx context.Context, method, path string, query url.Values, in any) (*http.Request, error) {
 	var body io.Reader
-	if in != nil {
+	switch in := in.(type) {
+	case nil:
+	case raw:
+		body = bytes.NewReader(in)
+	default:
 		data, err := json.Marshal(in)
 		if err != nil {
 			return nil, fmt.Errorf("encode request: %w", err)

@@ -47,7 +47,9 @@ type Options struct {
 	Network string
 	// VolumeDir is where the files of volumes are written.
 	VolumeDir string
-	Logger    *slog.Logger
+	// Open opens secrets that were sealed to the device.
+	Open   func(*contracts.Sealed) (map[string][]byte, error)
+	Logger *slog.Logger
 }
 
 // Driver drives one podman.
@@ -93,7 +95,7 @@ func (d *Driver) Do(ctx context.Context, want *reconcile.Desired, s reconcile.St
 	defer cancel()
 	switch s.Kind {
 	case reconcile.Pull:
-		return d.failure("pull "+s.Image, d.pull(ctx, s.Image), reconcile.ReasonImagePull)
+		return d.failure("pull "+s.Image, d.pull(ctx, want, s.Image), reconcile.ReasonImagePull)
 	case reconcile.CreatePod:
 		return d.failure("create pod "+want.PodName, d.createPod(ctx, want), reconcile.ReasonCreate)
 	case reconcile.StartInfra:

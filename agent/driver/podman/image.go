@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+
+	"github.com/nationtech/fleet/agent/reconcile"
 )
 
 // reference is an image's full name. A name without a registry is Docker Hub's, as
@@ -27,8 +29,16 @@ func reference(image string) string {
 // pull brings an image to the device. Podman answers 200 at once and says in the
 // stream what went wrong.
 // https://docs.podman.io/en/latest/_static/api.html#tag/images/operation/ImagePullLibpod
-func (d *Driver) pull(ctx context.Context, image string) error {
-	body, err := d.c.open(ctx, http.MethodPost, "/images/pull", url.Values{"reference": {reference(image)}, "quiet": {"true"}}, nil)
+func (d *Driver) pull(ctx context.Context, want *reconcile.Desired, image string) error {
+	header := http.Header{}
+	if want != nil && len(want.PullSecrets) > 0 {
+		credentials, err := d.credentials(want)
+		if err != nil {
+			return err
+		}
+		header.Set(headerCredentials, credentials)
+	}
+	body, err := d.c.openWith(ctx, http.MethodPost, "/images/pull", url.Values{"reference": {reference(image)}, "quiet": {"true"}}, header, nil)
 	if err != nil {
 		return err
 	}

@@ -35,14 +35,17 @@ type namespace struct {
 }
 
 type containerSpec struct {
-	Name            string            `json:"name"`
-	Pod             string            `json:"pod"`
-	Image           string            `json:"image"`
-	Labels          map[string]string `json:"labels"`
-	Entrypoint      []string          `json:"entrypoint,omitempty"`
-	Command         []string          `json:"command,omitempty"`
-	WorkDir         string            `json:"work_dir,omitempty"`
-	Env             map[string]string `json:"env,omitempty"`
+	Name       string            `json:"name"`
+	Pod        string            `json:"pod"`
+	Image      string            `json:"image"`
+	Labels     map[string]string `json:"labels"`
+	Entrypoint []string          `json:"entrypoint,omitempty"`
+	Command    []string          `json:"command,omitempty"`
+	WorkDir    string            `json:"work_dir,omitempty"`
+	Env        map[string]string `json:"env,omitempty"`
+	// SecretEnv are secrets by the variable that each becomes.
+	SecretEnv       map[string]string `json:"secret_env,omitempty"`
+	Secrets         []secretMount     `json:"secrets,omitempty"`
 	Mounts          []mount           `json:"mounts,omitempty"`
 	Volumes         []namedVolume     `json:"volumes,omitempty"`
 	StopTimeout     int64             `json:"stop_timeout"`
@@ -63,6 +66,15 @@ type mount struct {
 	Type        string   `json:"Type"`
 	Source      string   `json:"Source"`
 	Options     []string `json:"Options,omitempty"`
+}
+
+// secretMount is a secret as a file. Its keys are podman's.
+type secretMount struct {
+	Source string `json:"Source"`
+	Target string `json:"Target"`
+	UID    uint32 `json:"UID"`
+	GID    uint32 `json:"GID"`
+	Mode   uint32 `json:"Mode"`
 }
 
 type namedVolume struct {
@@ -146,7 +158,19 @@ func containerSpecOf(d *reconcile.Desired, u reconcile.Unit, o Options) containe
 		}
 	}
 	for _, m := range c.Mounts {
-		s.mount(d, m, o)
+		if d.Volumes[m.Volume].SecretFiles == nil {
+			s.mount(d, m, o)
+		}
+	}
+	for _, secret := range secretsOf(d, u, o) {
+		if secret.variable == "" {
+			s.Secrets = append(s.Secrets, secretMount{Source: secret.name, Target: secret.target, Mode: uint32(secret.mode)})
+			continue
+		}
+		if s.SecretEnv == nil {
+			s.SecretEnv = map[string]string{}
+		}
+		s.SecretEnv[secret.variable] = secret.name
 	}
 	if c.MemoryBytes > 0 || c.CPUMillis > 0 {
 		s.Resources = limits(c)

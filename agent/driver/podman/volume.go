@@ -32,8 +32,11 @@ func filesDir(root string, n contracts.DeploymentName, v reconcile.Volume) strin
 	return filepath.Join(root, string(n), v.Name+"-"+v.Hash[:16])
 }
 
-// provide makes the volumes that a container mounts.
+// provide makes the volumes that a container mounts, and its secrets.
 func (d *Driver) provide(ctx context.Context, want *reconcile.Desired, u reconcile.Unit) error {
+	if err := d.provideSecrets(ctx, want, u); err != nil {
+		return err
+	}
 	done := map[string]bool{}
 	for _, m := range u.Spec.Mounts {
 		if done[m.Volume] {
@@ -49,6 +52,8 @@ func (d *Driver) provide(ctx context.Context, want *reconcile.Desired, u reconci
 
 func (d *Driver) provideVolume(ctx context.Context, want *reconcile.Desired, u reconcile.Unit, v reconcile.Volume) error {
 	switch {
+	case v.SecretFiles != nil:
+		return nil // podman mounts each of them
 	case v.Files != nil:
 		return writeFiles(filesDir(d.o.VolumeDir, want.Deployment, v), *v.Files)
 	case v.HostPath != nil && v.HostPath.Create:
@@ -152,18 +157,21 @@ func syncTree(dir string) error {
 	})
 }
 
-// Settle removes what no container of the deployment needs any longer: files of
-// earlier content, and with want nil everything but claims. Volumes of podman are
+// Settle removes what no container of the deployment needs any longer: files and secrets
+// of earlier content, and with want nil everything but claims. Volumes of podman are
 // left until then: emptyDir lives as long as its deployment.
 func (d *Driver) Settle(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) error {
 	if err := d.removeFiles(n, want); err != nil {
 		return &reconcile.Failure{Reason: reconcile.ReasonVolume, Message: fmt.Sprintf("remove old files: %v", err)}
 	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if err := d.removeSecrets(ctx, n, want); err != nil {
+		return err
+	}
 	if want != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
 	var volumes []struct{ Name string }
 	query := url.Values{"filters": {filters(map[string][]string{"label": {LabelDevice + "=" + string(d.o.Device), LabelDeployment + "=" + string(n)}})}}
 	if err := d.c.call(ctx, http.MethodGet, "/volumes/json", query, nil, &volumes); err != nil {

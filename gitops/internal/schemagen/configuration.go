@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -10,8 +11,8 @@ import (
 )
 
 const configurationHeader = `# Written by kubectl fleet repo init; "repo init --update" writes it anew.
-# Where fleet's kinds name a ConfigMap, so that kustomize's namePrefix and the
-# hash behind a generated ConfigMap's name arrive there too.
+# Where fleet's kinds name a ConfigMap or a Secret, so that kustomize's namePrefix and
+# the hash behind a generated one's name arrive there too.
 `
 
 type fieldSpec struct {
@@ -26,20 +27,30 @@ type nameReference struct {
 	FieldSpecs []fieldSpec `json:"fieldSpecs"`
 }
 
+// references are the objects that hold a name, by the field that the object is and the
+// field in it, as in a PodSpec.
+var references = map[string]map[string]string{
+	"ConfigMap": {"configMap": "name", "configMapRef": "name", "configMapKeyRef": "name"},
+	"Secret":    {"secret": "secretName", "secretRef": "name", "secretKeyRef": "name", "imagePullSecrets": "name"},
+}
+
 // kustomizeConfiguration returns a file for the field `configurations` of a
-// kustomization: where the kinds refer to ConfigMaps by name.
+// kustomization: where the kinds refer to ConfigMaps and Secrets by name.
 func kustomizeConfiguration(crds []*apiextensionsv1.CustomResourceDefinition) ([]byte, error) {
-	var specs []fieldSpec
-	for _, crd := range crds {
-		schema := crd.Spec.Versions[0].Schema.OpenAPIV3Schema
-		specification := schema.Properties["spec"]
-		for _, path := range configMapNames("spec", &specification) {
-			specs = append(specs, fieldSpec{Path: path, Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind})
+	var all []nameReference
+	for _, kind := range slices.Sorted(maps.Keys(references)) {
+		r := nameReference{Kind: kind, Version: "v1"}
+		for _, crd := range crds {
+			specification := crd.Spec.Versions[0].Schema.OpenAPIV3Schema.Properties["spec"]
+			for _, path := range names(references[kind], "spec", &specification) {
+				r.FieldSpecs = append(r.FieldSpecs, fieldSpec{Path: path, Group: crd.Spec.Group, Kind: crd.Spec.Names.Kind})
+			}
 		}
+		slices.SortFunc(r.FieldSpecs, func(a, b fieldSpec) int { return strings.Compare(a.Path, b.Path) })
+		all = append(all, r)
 	}
-	slices.SortFunc(specs, func(a, b fieldSpec) int { return strings.Compare(a.Path, b.Path) })
 	data, err := yaml.Marshal(map[string]any{
-		"nameReference": []nameReference{{Kind: "ConfigMap", Version: "v1", FieldSpecs: specs}},
+		"nameReference": all,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encode configuration: %w", err)
@@ -47,22 +58,22 @@ func kustomizeConfiguration(crds []*apiextensionsv1.CustomResourceDefinition) ([
 	return append([]byte(configurationHeader), data...), nil
 }
 
-// configMapNames finds the fields that hold a ConfigMap's name: the field name of
-// an object that is called configMap, configMapRef or configMapKeyRef, as in a
-// PodSpec.
-func configMapNames(path string, s *apiextensionsv1.JSONSchemaProps) []string {
+// names finds the fields that hold a name.
+func names(references map[string]string, path string, s *apiextensionsv1.JSONSchemaProps) []string {
 	var found []string
 	for name, property := range s.Properties {
 		child := path + "/" + name
-		_, named := property.Properties["name"]
-		if named && slices.Contains([]string{"configMap", "configMapRef", "configMapKeyRef"}, name) {
-			found = append(found, child+"/name")
-			continue
+		object := property
+		if property.Items != nil && property.Items.Schema != nil {
+			object = *property.Items.Schema
 		}
-		found = append(found, configMapNames(child, &property)...)
-	}
-	if s.Items != nil && s.Items.Schema != nil {
-		found = append(found, configMapNames(path, s.Items.Schema)...)
+		if field, ok := references[name]; ok {
+			if _, named := object.Properties[field]; named {
+				found = append(found, child+"/"+field)
+				continue
+			}
+		}
+		found = append(found, names(references, child, &object)...)
 	}
 	return found
 }
