@@ -142,10 +142,9 @@ func TestSecretsReachEachDeviceAndNobodyElse(t *testing.T) {
 	eventually(t, func() string {
 		return opens(a, "app", "creds/password", second) + opens(b, "app", "creds/password", second)
 	})
-	after := f.complete("app", 2)
-	if after.Status.UpdateRevision == before.Status.UpdateRevision {
-		t.Error("it is no other revision")
-	}
+	after := f.until("app", "complete with another revision", func(d *v1alpha1.Deployment) bool {
+		return d.Status.UpdateRevision != before.Status.UpdateRevision && d.Status.CurrentRevision == d.Status.UpdateRevision
+	})
 	// One that changes nothing does not.
 	s.Annotations = map[string]string{"looked-at": "again"}
 	must(t, f.client.Update(t.Context(), s))
