@@ -106,7 +106,7 @@ func (r *Reconciler) readSalt(ctx context.Context) (resolve.Salt, error) {
 		return nil, fmt.Errorf("the salt for digests of secrets, Secret %s: %w", key, err)
 	}
 	if len(s.Data[saltKey]) < 16 {
-		return nil, fmt.Errorf("Secret %s has no %s of at least 16 bytes; remove it to have one made", key, saltKey)
+		return nil, fmt.Errorf("the salt for digests of secrets: Secret %s has no %s of at least 16 bytes; remove it to have one made", key, saltKey)
 	}
 	r.salt.value = s.Data[saltKey]
 	return r.salt.value, nil
