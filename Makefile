@@ -7,7 +7,10 @@ SHELL := /bin/bash
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/nationtech/fleet/internal/version.Version=$(VERSION)
-GO_BUILD := CGO_ENABLED=0 go build -trimpath -ldflags "$(LDFLAGS)"
+# The same for what is shipped and for tests, so that each package is compiled once.
+export CGO_ENABLED := 0
+export GOFLAGS := -trimpath
+GO_BUILD := go build -ldflags "$(LDFLAGS)"
 BIN := $(CURDIR)/bin
 FLEET_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fleet
 export FLEET_CACHE
@@ -55,7 +58,7 @@ build-product: ## Build fleet-operator, fleet-agent and kubectl-fleet
 .PHONY: build-test
 build-test: ## Build the demo, its workload, kubectl and the control plane that tests run on
 	$(GO_BUILD) -o $(BIN)/ ./test/hello ./test/demo ./test/kubectl
-	cd test/controlplane && CGO_ENABLED=0 go build -trimpath -o $(BIN)/controlplane .
+	cd test/controlplane && go build -o $(BIN)/controlplane .
 	$(BIN)/controlplane build
 	$(GIVE_BACK)
 
