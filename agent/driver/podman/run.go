@@ -33,7 +33,9 @@ type Command struct {
 // How long a command may go on after its context has ended, and how long podman is
 // asked for what it does not know yet.
 const (
-	lastWords = 2 * time.Second
+	lastWords = 10 * time.Second
+	toHangUp  = 500 * time.Millisecond
+	toKill    = time.Second
 	patience  = 5 * time.Second
 )
 
@@ -188,7 +190,7 @@ func (d *Driver) exitCode(ctx context.Context, exec string) (int, error) {
 func (d *Driver) end(ctx context.Context, container, exec string, tty bool, stream duplex) {
 	ctx, cancel := context.WithTimeout(ctx, lastWords)
 	defer cancel()
-	_ = stream.SetWriteDeadline(time.Now().Add(lastWords / 4))
+	_ = stream.SetWriteDeadline(time.Now().Add(toHangUp))
 	if tty {
 		_, _ = stream.Write([]byte{3, 4})
 	}
@@ -202,9 +204,9 @@ func (d *Driver) end(ctx context.Context, container, exec string, tty bool, stre
 		if !s.Running {
 			return
 		}
-		if time.Since(begun) > lastWords/4 {
+		if time.Since(begun) > toHangUp {
 			signal := syscall.SIGHUP
-			if time.Since(begun) > lastWords/2 {
+			if time.Since(begun) > toKill {
 				signal = syscall.SIGKILL
 			}
 			if err := kill(s.Pid, container, signal); err != nil {
