@@ -196,7 +196,7 @@ func (d *Device) adopt(orders map[contracts.DeploymentName]contracts.Order) {
 		watching(view)
 	}
 	for name, now := range view {
-		if was, ok := before[name]; !ok || was.Digest != now.Digest || was.Revision != now.Revision {
+		if was, ok := before[name]; !ok || was.Issued != now.Issued {
 			d.report(now)
 		}
 	}
