@@ -2,6 +2,7 @@ package attack
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -94,6 +95,15 @@ func forged(id string) map[contracts.Bucket][]byte {
 
 func encode[T contracts.Value](v T) []byte {
 	data, err := contracts.Encode(v)
+	if err != nil {
+		panic(err)
+	}
+	return data
+}
+
+// unchecked encodes what an agent would not send.
+func unchecked(v any) []byte {
+	data, err := json.Marshal(v)
 	if err != nil {
 		panic(err)
 	}

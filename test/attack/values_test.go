@@ -68,13 +68,14 @@ func (w *world) byValues() {
 			{Deployment: app, Revision: told.Revision, Digest: told.Digest, Phase: contracts.PhaseRunning, Issued: contracts.MaxIssued},
 			{Deployment: app, Phase: "Nonsense", Restarts: -1, Drifts: 1 << 62, Seq: 1 << 63, Issued: -1},
 		} {
-			data := encode(state)
+			state.V = contracts.Version
+			data := unchecked(state)
 			h.send(&nats.Msg{Subject: keyOf(contracts.BucketDeviceState, w.attacker.ID, app), Data: data})
 			// One for another Deployment, under the key of this.
 			h.send(&nats.Msg{Subject: keyOf(contracts.BucketDeviceState, w.attacker.ID, own), Data: data})
 		}
 		for n := range 3000 {
-			state := encode(contracts.DeploymentState{Deployment: contracts.DeploymentName(fmt.Sprintf("many-%d", n)), Phase: contracts.PhaseFailed})
+			state := unchecked(contracts.DeploymentState{V: contracts.Version, Deployment: contracts.DeploymentName(fmt.Sprintf("many-%d", n)), Revision: "x-1", Digest: "0123456789abcdef", Phase: contracts.PhaseFailed})
 			h.send(&nats.Msg{Subject: keyOf(contracts.BucketDeviceState, w.attacker.ID, fmt.Sprintf("many-%d", n)), Data: state})
 		}
 		must(w.T, h.Flush())
