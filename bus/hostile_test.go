@@ -70,7 +70,7 @@ func TestSessionOfAHostileDevice(t *testing.T) {
 		}, contracts.CodeInternal, "taken more"},
 		"one that sends nonsense": {func(nc *nats.Conn, subject string, _ contracts.SessionID) {
 			for range 1000 {
-				_ = nc.Publish(subject, make([]byte, 900_000))
+				_ = nc.Publish(subject, make([]byte, 100_000))
 			}
 		}, contracts.CodeOffline, "more than the"},
 		"one that sends what the operator does": {func(nc *nats.Conn, subject string, session contracts.SessionID) {
@@ -108,7 +108,7 @@ func TestAnswersThatAreRefused(t *testing.T) {
 	must(t, err)
 	for name, data := range map[string][]byte{
 		"nothing": nil, "no JSON": []byte("pong"), "an acknowledgement of JetStream": []byte(`{"stream":"KV_device-state","seq":1}`),
-		"the answer to another request": other, "one that is too large": make([]byte, 500_000),
+		"the answer to another request": other, "one that is too large": make([]byte, 100_000),
 		"an unknown kind of error": fmt.Appendf(nil, `{"v":1,"session":"%s","error":{"code":"Odd","message":"x"}}`, contracts.NewSessionID()),
 	} {
 		t.Run(name, func(t *testing.T) {

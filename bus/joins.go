@@ -2,11 +2,9 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -27,38 +25,19 @@ type JoinHandler func(ctx context.Context, publicKey string, request []byte) ([]
 
 // ServeJoins answers devices that ask to join until the context ends.
 func ServeJoins(ctx context.Context, nc *nats.Conn, handle JoinHandler, log *slog.Logger) error {
-	requests := make(chan *nats.Msg, queued)
-	sub, err := nc.ChanQueueSubscribe(contracts.JoinPrefix+".*", contracts.JoinPrefix, requests)
-	if err != nil {
-		return fmt.Errorf("listen to who wants to join: %w", err)
-	}
-	answer := func(m *nats.Msg) error {
+	err := serveInTurn(ctx, nc, contracts.JoinPrefix+".*", contracts.JoinPrefix, joining, func(m *nats.Msg) {
 		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 		defer cancel()
 		reply, err := handle(ctx, strings.TrimPrefix(m.Subject, contracts.JoinPrefix+"."), m.Data)
-		if err != nil {
-			return err
+		if err == nil {
+			err = m.Respond(reply)
 		}
-		return m.Respond(reply)
-	}
-	var answering sync.WaitGroup
-	for range joining {
-		answering.Go(func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case m := <-requests:
-					if err := answer(m); err != nil {
-						log.Warn("a device that wants to join gets no answer", "subject", m.Subject, "error", err)
-					}
-				}
-			}
-		})
-	}
-	answering.Wait()
-	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		return fmt.Errorf("listen no longer to who wants to join: %w", err)
+		if err != nil {
+			log.Warn("a device that wants to join gets no answer", "subject", m.Subject, "error", err)
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("listen to who wants to join: %w", err)
 	}
 	return nil
 }

@@ -27,6 +27,11 @@ const (
 	AccountSystem = "SYS"
 )
 
+// devicePayload bounds one message of a device, in bytes: above all that a device has to
+// say, and far below what the server takes by itself. Subjects that no stream bounds would
+// else have the operator take in as much as a device sends.
+const devicePayload = 128 << 10
+
 const (
 	commands = contracts.CommandPrefix + ".*.*"
 	sessions = contracts.SessionPrefix + ".*.*"
@@ -136,9 +141,13 @@ type (
 	}
 	account struct {
 		JetStream string           `json:"jetstream,omitempty"`
+		Limits    *accountLimits   `json:"limits,omitempty"`
 		Users     []user           `json:"users"`
 		Exports   []map[string]any `json:"exports,omitempty"`
 		Imports   []map[string]any `json:"imports,omitempty"`
+	}
+	accountLimits struct {
+		MaxPayload int `json:"max_payload"`
 	}
 	user struct {
 		NKey        string      `json:"nkey"`
@@ -180,7 +189,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		}
 		operators.Users = append(operators.Users, u)
 	}
-	devices := account{Users: []user{}}
+	devices := account{Users: []user{}, Limits: &accountLimits{MaxPayload: devicePayload}}
 	for _, id := range slices.Sorted(maps.Keys(a.Devices)) {
 		if _, err := contracts.ParseDeviceID(string(id)); err != nil {
 			return nil, err

@@ -8,7 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -36,38 +36,22 @@ type SnapshotOptions struct {
 // ServeSnapshots answers the devices' requests for snapshots until the context
 // ends. Any number of operators may, each request is answered by one.
 func ServeSnapshots(ctx context.Context, js jetstream.JetStream, o SnapshotOptions) error {
-	requests := make(chan *nats.Msg, queued)
-	sub, err := js.Conn().ChanQueueSubscribe(contracts.SnapshotPrefix+".*", responders, requests)
+	r := responder{handovers: o.Handovers}
+	err := serveInTurn(ctx, js.Conn(), contracts.SnapshotPrefix+".*", responders, concurrent, func(m *nats.Msg) {
+		if err := r.answer(ctx, js, m); err != nil {
+			o.Logger.Warn("snapshot not answered, the device will ask again", "subject", m.Subject, "error", err)
+		}
+	})
 	if err != nil {
 		return fmt.Errorf("serve snapshots: %w", err)
-	}
-	var workers sync.WaitGroup
-	for range concurrent {
-		workers.Go(func() {
-			r := responder{handovers: o.Handovers}
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case m := <-requests:
-					if err := r.answer(ctx, js, m); err != nil {
-						o.Logger.Warn("snapshot not answered, the device will ask again", "subject", m.Subject, "error", err)
-					}
-				}
-			}
-		})
-	}
-	workers.Wait()
-	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		return fmt.Errorf("stop serving snapshots: %w", err)
 	}
 	return nil
 }
 
-// responder makes one snapshot after the other.
+// responder makes snapshots.
 type responder struct {
 	// stream of desired state, once it was found.
-	stream    jetstream.Stream
+	stream    atomic.Pointer[jetstream.Stream]
 	handovers func() []contracts.Handover
 }
 
@@ -82,12 +66,16 @@ func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.
 	}
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	if r.stream == nil {
-		if r.stream, err = js.Stream(ctx, contracts.BucketDesiredState.Stream()); err != nil {
+	stream := r.stream.Load()
+	if stream == nil {
+		found, err := js.Stream(ctx, contracts.BucketDesiredState.Stream())
+		if err != nil {
 			return fmt.Errorf("look at bucket %s: %w", contracts.BucketDesiredState, err)
 		}
+		stream = &found
+		r.stream.Store(stream)
 	}
-	snapshot, err := takeSnapshot(ctx, r.stream, device, request.After)
+	snapshot, err := takeSnapshot(ctx, *stream, device, request.After)
 	if err != nil {
 		return err
 	}

@@ -69,6 +69,9 @@ func (w *world) byFlood() {
 				}
 				return nil
 			})
+			if limit := h.MaxPayload(); limit > 128<<10 {
+				t.Errorf("the server takes messages of %d bytes from it", limit)
+			}
 			start := time.Now()
 			took := func(what string, do func()) {
 				begin := time.Now()

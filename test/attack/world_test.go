@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -155,36 +156,33 @@ func newWorld(t *testing.T) *world {
 	must(t, err)
 	t.Cleanup(consuming.Stop)
 	w.settled()
+	w.until("the attacker is a device like others", func(context.Context) error {
+		if w.attacker.Told(own).Revision == "" {
+			return errors.New("it is told nothing")
+		}
+		return nil
+	})
 	return w
 }
 
-// settled waits until everybody runs what they should.
+// settled waits until the victims run what they should.
 func (w *world) settled() {
 	w.Helper()
-	w.until("both Deployments are complete", func(ctx context.Context) error {
-		for name, n := range map[string]int32{app: 2, own: 1} {
-			d := &v1alpha1.Deployment{}
-			if err := w.Client.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: name}, d); err != nil {
-				return err
-			}
-			if d.Status.ObservedGeneration != d.Generation || d.Status.Aggregate.Succeeded != n || d.Status.Aggregate.Matched != n {
-				return fmt.Errorf("%s: %+v", name, d.Status)
-			}
+	w.until("the victims run what they should", func(ctx context.Context) error {
+		d := &v1alpha1.Deployment{}
+		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: app}, d); err != nil {
+			return err
 		}
-		for _, d := range w.Simulated {
+		if a := d.Status.Aggregate; d.Status.ObservedGeneration != d.Generation || a.Succeeded != 2 || a.Matched != 2 || d.Status.CurrentRevision != d.Status.UpdateRevision {
+			return fmt.Errorf("%s: %+v", app, d.Status)
+		}
+		for _, d := range []*env.Simulated{w.victim, w.bystander} {
 			device := &v1alpha1.Device{}
 			if err := w.Client.Get(ctx, client.ObjectKey{Namespace: env.Namespace, Name: d.ID}, device); err != nil {
 				return err
 			}
-			if n := device.Status.Deployments; n == nil || n.Running != 1 || n.Total != 1 {
+			if n := device.Status.Deployments; n == nil || n.Running != 1 || n.Total != 1 || device.Status.Info == nil || device.Status.Info.Hostname != "host-"+d.ID {
 				return fmt.Errorf("%s: %+v", d.ID, device.Status)
-			}
-			beat, err := w.heartbeat(ctx, d.ID)
-			if err != nil {
-				return err
-			}
-			if beat.Hostname != "host-"+d.ID {
-				return fmt.Errorf("the operator has not heard what %s is", d.ID)
 			}
 		}
 		return nil
