@@ -46,6 +46,16 @@ func ServeJoins(ctx context.Context, nc *nats.Conn, handle JoinHandler, log *slo
 func AskToJoin(ctx context.Context, nc *nats.Conn, publicKey string, request []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 	defer cancel()
+	// What is asked over a connection that ends is answered to nobody.
+	lost := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
+	defer nc.RemoveStatusListener(lost)
+	go func() {
+		select {
+		case <-lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	m, err := nc.RequestWithContext(ctx, contracts.JoinSubject(publicKey), request)
 	if err != nil {
 		return nil, fmt.Errorf("ask the operator: %w", err)

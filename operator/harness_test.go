@@ -94,6 +94,9 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(dir)
 	shared = &world{seeds: dir, audit: filepath.Join(dir, "audit.log")}
 	api := &envtest.Environment{CRDs: crds}
+	// Nothing of it is worth keeping when the machine dies.
+	api.ControlPlane.Etcd = &envtest.Etcd{}
+	api.ControlPlane.Etcd.Configure().Set("unsafe-no-fsync", "true")
 	if err := configure(api.ControlPlane.GetAPIServer().Configure(), dir, shared.audit); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

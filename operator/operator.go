@@ -244,11 +244,13 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	}).SetupWithManager(mgr, options(8)); err != nil {
 		return err
 	}
+	joins := &join.Service{
+		Client: mgr.GetClient(), Gate: inView, Roster: devices, Recorder: recorder, Clock: clock.RealClock{},
+		Conn: nc, Keys: keys, CAFile: o.Bus.CAFile, Log: o.Bus.Logger,
+	}
+	devices.Observe(joins.Changed)
 	for _, r := range []manager.Runnable{
-		&join.Service{
-			Client: mgr.GetClient(), Gate: inView, Roster: devices, Recorder: recorder, Clock: clock.RealClock{},
-			Conn: nc, Keys: keys, CAFile: o.Bus.CAFile, Log: o.Bus.Logger,
-		},
+		joins,
 		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer.Public(), Server: o.PublicURL, CAFile: o.Bus.CAFile},
 	} {
 		if err := mgr.Add(r); err != nil {

@@ -38,8 +38,14 @@ type Options struct {
 	Wait bool
 	// Tell is told how it goes.
 	Tell func(format string, args ...any)
-	Log  *slog.Logger
+	// InProcess is as that of bus.Options.
+	InProcess nats.InProcessConnProvider
+	Log       *slog.Logger
 }
+
+// Waiting is what Tell is told when the device waits for approval: its namespace, and what
+// is to be done.
+const Waiting = "◎ registered in namespace %s; %s"
 
 // RefusedError tells that the operator does not take the device.
 type RefusedError struct {
@@ -119,7 +125,7 @@ func (a asker) settle(ctx context.Context, t trust.Trust, s contracts.JoinStatem
 			a.Tell("✔ %s has joined, in namespace %s", a.Device, s.Namespace)
 			return s, nil
 		case contracts.StandingPending:
-			a.Tell("◎ registered in namespace %s; %s", s.Namespace, s.Message)
+			a.Tell(Waiting, s.Namespace, s.Message)
 			if !a.Wait {
 				return s, nil
 			}
@@ -199,6 +205,7 @@ type asker struct {
 
 func (a asker) connect(o bus.Options) (*nats.Conn, error) {
 	o.URL, o.SeedFile, o.Name, o.Device, o.Joining, o.Logger = a.Server, a.SeedFile, "fleet-agent join "+string(a.Device), a.Device, true, a.Log
+	o.InProcess = a.InProcess
 	return bus.Connect(o)
 }
 

@@ -91,8 +91,10 @@ func expelled(before, after *roster.Device) (out []bus.Caller) {
 		if was == Approved {
 			out = append(out, bus.Caller{Device: d.ID, Key: d.PublicKey})
 		}
-		// Who waits is to ask again.
-		out = append(out, bus.Caller{Device: d.ID, Key: d.PublicKey, Joining: true})
+		if was == Pending {
+			// Who waits is to ask again.
+			out = append(out, bus.Caller{Device: d.ID, Key: d.PublicKey, Joining: true})
+		}
 	}
 	return out
 }

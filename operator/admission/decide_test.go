@@ -64,17 +64,18 @@ func TestExpelled(t *testing.T) {
 		before, after *roster.Device
 		want          []bus.Caller
 	}{
-		"made":                        {nil, device(key, nil), []bus.Caller{joining(key)}},
+		"made":                        {nil, device(key, nil), nil},
 		"made without a key":          {nil, device("", nil), nil},
 		"approved":                    {device(key, nil), device(key, new(true)), []bus.Caller{joining(key)}},
 		"denied":                      {device(key, nil), device(key, new(false)), []bus.Caller{joining(key)}},
-		"shut out":                    {device(key, new(true)), device(key, new(false)), []bus.Caller{as(key), joining(key)}},
-		"approval taken back":         {device(key, new(true)), device(key, nil), []bus.Caller{as(key), joining(key)}},
-		"deleted":                     {device(key, new(true)), nil, []bus.Caller{as(key), joining(key)}},
-		"being deleted":               {device(key, new(true)), deleting(device(key, new(true))), []bus.Caller{as(key), joining(key)}},
+		"shut out":                    {device(key, new(true)), device(key, new(false)), []bus.Caller{as(key)}},
+		"approval taken back":         {device(key, new(true)), device(key, nil), []bus.Caller{as(key)}},
+		"deleted":                     {device(key, new(true)), nil, []bus.Caller{as(key)}},
+		"being deleted":               {device(key, new(true)), deleting(device(key, new(true))), []bus.Caller{as(key)}},
 		"gone when it was shut out":   {deleting(device(key, new(true))), nil, nil},
-		"another key":                 {device(key, new(true)), device(other, new(true)), []bus.Caller{as(key), joining(key), joining(other)}},
-		"the key taken out":           {device(key, new(true)), device("", new(true)), []bus.Caller{as(key), joining(key)}},
+		"another key":                 {device(key, new(true)), device(other, new(true)), []bus.Caller{as(key)}},
+		"the key taken out":           {device(key, new(true)), device("", new(true)), []bus.Caller{as(key)}},
+		"deleted while it waits":      {device(key, nil), nil, []bus.Caller{joining(key)}},
 		"other labels":                {device(key, new(true)), device(key, new(true)), nil},
 		"another namespace, same key": {device(key, new(true)), &roster.Device{ID: "till-1", Namespace: "homes", PublicKey: key, Approved: new(true)}, nil},
 	} {

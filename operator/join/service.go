@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 
 	"github.com/nats-io/nats.go"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -44,6 +45,49 @@ type Service struct {
 
 	counter         *counter
 	operator, curve string
+
+	mu sync.Mutex
+	// awaited are closed when the roster has a change of the Device.
+	awaited map[contracts.DeviceID]chan struct{}
+}
+
+// Changed takes in that the Device of an ID has changed. It is an observer of the roster.
+func (s *Service) Changed(id contracts.DeviceID, _, _ *roster.Device) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ch, ok := s.awaited[id]; ok {
+		close(ch)
+		delete(s.awaited, id)
+	}
+}
+
+// next is closed with the next change of a Device.
+func (s *Service) next(id contracts.DeviceID) <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.awaited == nil {
+		s.awaited = map[contracts.DeviceID]chan struct{}{}
+	}
+	if s.awaited[id] == nil {
+		s.awaited[id] = make(chan struct{})
+	}
+	return s.awaited[id]
+}
+
+// known waits until the roster has the Device as it is in the cluster: until then the
+// device would be told that nobody knows it.
+func (s *Service) known(ctx context.Context, d *roster.Device) error {
+	for {
+		next := s.next(d.ID)
+		if owner := s.owner(d.ID); owner != nil && (owner.PublicKey == d.PublicKey || owner.UID != d.UID) {
+			return nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the Device to be known: %w", context.Cause(ctx))
+		}
+	}
 }
 
 // Start answers until the context ends.
@@ -152,6 +196,10 @@ func (s *Service) claim(ctx context.Context, to *contracts.JoinStatement, reques
 		}
 		if device.PublicKey != publicKey {
 			return judge(claim, token, o.kept, 0, device, s.Clock.Now())
+		}
+		if err := s.known(ctx, device); err != nil {
+			s.Log.Warn("a device has joined, and is not known yet", "device", claim.Device, "error", err)
+			return refused(contracts.JoinUnavailable, "the operator does not know the Device yet: try again")
 		}
 		s.Log.Info("a device has joined", "device", claim.Device, "namespace", token.Namespace, "token", token.ID, "publicKey", publicKey)
 	}

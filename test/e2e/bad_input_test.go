@@ -279,7 +279,7 @@ func (s *suite) malformed() {
 	}
 	s.event(env.Namespace, "MalformedValue")
 	s.logs(s.Operator, "malformed value on the bus", "heartbeat.Not_A_Label")
-	s.logs(s.Devices[0].Agent, "refused a message of desired state")
+	s.logs(s.Devices[0].Agent, "refused an order")
 	s.greet("Nonsense is survived")
 	s.greets()
 	if len(s.containers("hello")) != len(hello) {
