@@ -72,7 +72,7 @@ func (r *Renewer) Start(ctx context.Context) error {
 
 // Renew gives the order that the bus has for a key again, if it is one of the operator's
 // and has to be: signed with the operator's key, and with a new number where the device
-// was given a newer one. It reports whether it did.
+// was given the same with a newer one. It reports whether it did.
 func (s *Store) Renew(ctx context.Context, k fleetview.Key) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, bus.Timeout)
 	defer cancel()
@@ -102,8 +102,10 @@ func (s *Store) Renew(ctx context.Context, k fleetview.Key) (bool, error) {
 	if err != nil {
 		return false, nil
 	}
-	stale := s.View.Stale(k, order.Issued)
-	if !stale && envelope.Key == s.Signer.Public() {
+	stale, same := s.View.Stale(k, order)
+	// Old orders are no secret: whoever has the bus may put one there, and a new number
+	// would make the device go back to it. What it is to do is decided anew.
+	if stale && !same || !stale && envelope.Key == s.Signer.Public() {
 		return false, nil
 	}
 	if stale {

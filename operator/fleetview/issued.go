@@ -29,21 +29,31 @@ func (v *View) NextIssued() int64 {
 }
 
 // Outdated collects the orders that have to be given again, unchanged: they are signed
-// with a key that the operator had before, or the device says that it was given a newer
-// one, which the bus has lost.
+// with a key that the operator had before, or the device says that it was given the same
+// with a higher number, which the bus has lost.
 func (v *View) Outdated() *coalesce.Set[Key] { return v.outdated }
 
-// Stale reports whether an order with that number is older than what the device says
-// that it was given.
-func (v *View) Stale(k Key, issued int64) bool {
+// Stale reports whether an order is older than what the device says that it was given,
+// and same whether that has the same content as far as the device says.
+func (v *View) Stale(k Key, o contracts.Order) (stale, same bool) {
 	v.mu.RLock()
 	defer v.mu.RUnlock()
 	d := v.devices[k.Device]
 	if d == nil {
-		return false
+		return false, false
 	}
 	p := d.placements[k.Deployment]
-	return p != nil && p.report != nil && p.report.issued > issued
+	if p == nil || p.report == nil || p.report.issued <= o.Issued {
+		return false, false
+	}
+	return true, o.Desired != nil && p.report.revision == o.Desired.Revision && p.report.digest == o.Desired.Digest
+}
+
+// superseded reports whether the device has been given another order than the bus has, and
+// a newer one: the bus has lost that, or somebody has put an old one in its place.
+func (p *placement) superseded() bool {
+	r := p.report
+	return r != nil && r.issued > p.told.issued && (!p.told.exists || r.revision != p.told.revision || r.digest != p.told.digest)
 }
 
 // signed notes with which key an order is signed, and reports whether it counts.
@@ -66,5 +76,9 @@ func (v *View) outrun(k Key, p *placement) {
 		return
 	}
 	v.issued = max(v.issued, p.report.issued)
+	if p.superseded() {
+		v.devicesChanged.Add(k.Device)
+		return
+	}
 	v.outdated.Add(k)
 }

@@ -128,8 +128,17 @@ func TestOrdersThatDoNotCountAnyLongerAreCollected(t *testing.T) {
 	// The device was given something newer, whichever is seen first.
 	f.reports("a", 9)
 	outdated(Key{"a", "app"})
-	if !f.Stale(Key{"a", "app"}, 5) || f.Stale(Key{"a", "app"}, 9) {
+	order := func(issued int64, revision string) contracts.Order {
+		return contracts.Order{Issued: issued, Desired: &contracts.DesiredState{Revision: revision, Digest: f.score.Digest()}}
+	}
+	if stale, same := f.Stale(Key{"a", "app"}, order(5, "app-1")); !stale || !same {
 		t.Error("it is not known how stale it is")
+	}
+	if stale, same := f.Stale(Key{"a", "app"}, order(5, "app-0")); !stale || same {
+		t.Error("another order passes for the one that the device has")
+	}
+	if stale, _ := f.Stale(Key{"a", "app"}, order(9, "app-0")); stale {
+		t.Error("what the device has is stale")
 	}
 	f.reports("c", 9)
 	f.told(signer, "c", 8)

@@ -43,7 +43,8 @@ func (v *View) Device(id contracts.DeviceID) Device {
 type Placement struct {
 	// Told tells that the device was told something for this Deployment: Revision
 	// and Digest, at ToldAt, in the wave ToldWave. FailedBefore is what was remembered
-	// with it, ToldNumber the revision's number.
+	// with it, ToldNumber the revision's number. It was not told what the bus has where
+	// it has taken another order since.
 	Told             bool
 	Revision, Digest string
 	ToldAt           time.Time
@@ -97,7 +98,7 @@ func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.Devic
 }
 
 func (p *placement) show(namespace string, out *Placement) {
-	if p.told.exists && p.namespace == namespace {
+	if p.told.exists && p.namespace == namespace && !p.superseded() {
 		out.Told, out.Revision, out.Digest = true, p.told.revision, p.told.digest
 		out.ToldAt, out.ToldWave, out.FailedBefore, out.ToldNumber = time.Unix(0, p.told.at), p.told.wave, p.told.failedBefore, p.told.number
 		out.SealedTo = p.told.sealedTo
@@ -148,7 +149,7 @@ func (v *View) Untold(id contracts.DeviceID) (names []contracts.DeploymentName) 
 }
 
 func (p *placement) untold() bool {
-	return p.told.issued == 0 && p.report != nil && !p.report.malformed && p.report.phase != contracts.PhaseRemoved
+	return (p.told.issued == 0 || !p.told.exists && p.superseded()) && p.report != nil && !p.report.malformed && p.report.phase != contracts.PhaseRemoved
 }
 
 // ToldTo lists the Deployments of a namespace that a device was told.
