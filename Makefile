@@ -43,7 +43,7 @@ root-demo-down:
 .PHONY: test root-test
 test: ## Run every test; sets up all that it needs
 	$(AS_ROOT)
-root-test: deps build lint verify root-test-unit test-controlplane root-test-e2e
+root-test: deps build lint verify root-test-unit test-controlplane test-attack root-test-e2e
 
 ##@ Build
 
@@ -72,13 +72,17 @@ deps: ## Install the Debian packages that demo and tests need
 test-unit: ## Unit tests, and the kinds against a real kube-apiserver
 	$(AS_ROOT)
 root-test-unit:
-	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -v /test/e2e$$)
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|e2e)$$')
 
 .PHONY: test-e2e root-test-e2e
 test-e2e: ## From a Git push to containers, with everything on the way killed in between
 	$(AS_ROOT)
 root-test-e2e:
 	go test -count=1 -timeout 20m -v ./test/e2e
+
+.PHONY: test-attack
+test-attack: build ## Attack a fleet as it is installed: by devices, strangers, thieves and the broker
+	go test -count=1 -timeout 10m -v ./test/attack
 
 .PHONY: test-controlplane
 test-controlplane: ## Tests of the test control plane itself
