@@ -211,18 +211,20 @@ func (w *world) byDevice() {
 type request struct {
 	subject string
 	data    []byte
+	// inTurn tells that the operator answers it, and of several the last alone.
+	inTurn bool
 }
 
 func (w *world) attackersRequests() (all []request) {
 	for bucket, value := range forged(w.attacker.ID) {
 		if bucket != contracts.BucketDeviceInfo {
-			all = append(all, request{keyOf(bucket, w.attacker.ID, "other"), value})
+			all = append(all, request{subject: keyOf(bucket, w.attacker.ID, "other"), data: value})
 		}
 	}
 	return append(all,
-		request{keyOf(contracts.BucketDeviceInfo, w.attacker.ID, ""), make([]byte, 1<<16)}, // refused, with an answer
-		request{contracts.SnapshotSubject(contracts.DeviceID(w.attacker.ID)), encode(contracts.SnapshotRequest{})},
-		request{contracts.SessionSubject(contracts.DeviceID(w.attacker.ID), contracts.NewSessionID()), []byte("x")},
+		request{subject: keyOf(contracts.BucketDeviceInfo, w.attacker.ID, ""), data: make([]byte, 1<<16)}, // refused, with an answer
+		request{subject: contracts.SnapshotSubject(contracts.DeviceID(w.attacker.ID)), data: encode(contracts.SnapshotRequest{}), inTurn: true},
+		request{subject: contracts.SessionSubject(contracts.DeviceID(w.attacker.ID), contracts.NewSessionID()), data: []byte("x")},
 	)
 }
 
@@ -241,6 +243,11 @@ func (w *world) divert(h *hostile, requests []request) {
 		} {
 			for _, r := range requests {
 				h.send(&nats.Msg{Subject: r.subject, Reply: reply, Data: r.data})
+				if r.inTurn {
+					// This one follows it.
+					_, err := h.Request(r.subject, r.data, limit)
+					must(w.T, err)
+				}
 			}
 		}
 		// The last that arrives: the server answers in order.

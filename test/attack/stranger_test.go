@@ -124,7 +124,7 @@ func (w *world) byStranger() {
 		must(w.T, ear.Flush())
 		h := w.connect("nobody", own, true)
 		ask := encode(contracts.JoinRequest{Device: contracts.DeviceID(w.victim.ID), Nonce: "0123456789abcdef"})
-		w.divert(h, []request{{contracts.JoinSubject(public), ask}})
+		w.divert(h, []request{{subject: contracts.JoinSubject(public), data: ask, inTurn: true}})
 		w.diverted(ear, hears, 1)
 	})
 }
