@@ -88,6 +88,10 @@ test-attack: build ## Attack a fleet as it is installed: by devices, strangers, 
 test-controlplane: ## Tests of the test control plane itself
 	cd test/controlplane && go test -timeout 10m ./...
 
+.PHONY: bench-join
+bench-join: build-test ## Have ten thousand devices join with one token, and approve them in bulk
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" FLEET_BULK_JOIN_DEVICES=10000 go test -count=1 -timeout 60m -v -run TestManyDevicesJoinAndAreApprovedInBulk ./operator
+
 ##@ Keep in shape
 
 .PHONY: lint
