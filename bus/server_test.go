@@ -34,6 +34,9 @@ type testServer struct {
 	seeds map[string]string
 	// authorities that the server is checked against; nil where it speaks in clear.
 	authorities Authorities
+	// operators are the operator's connections. They follow the server down and up, so
+	// that what is published next is not lost between.
+	operators []*nats.Conn
 }
 
 // start starts a server that knows an operator and the devices.
@@ -81,11 +84,31 @@ func (s *testServer) up() {
 		s.t.Fatal("nats-server is not ready after 10 s")
 	}
 	s.port = s.server.Addr().(*net.TCPAddr).Port
+	for _, nc := range s.operators {
+		if !nc.IsClosed() {
+			s.await(nc)
+		}
+	}
+}
+
+func (s *testServer) await(nc *nats.Conn) {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	must(s.t, await(ctx, nc))
 }
 
 func (s *testServer) down() {
 	s.server.Shutdown()
 	s.server.WaitForShutdown()
+	eventually(s.t, func() string {
+		for _, nc := range s.operators {
+			if nc.IsConnected() {
+				return "an operator has not noticed that the server is gone"
+			}
+		}
+		return ""
+	})
 }
 
 // connect connects as a device, or as the operator when user is empty.
@@ -98,9 +121,10 @@ func (s *testServer) connect(user contracts.DeviceID) *nats.Conn {
 	nc, err := Connect(o)
 	must(s.t, err)
 	s.t.Cleanup(nc.Close)
-	ctx, cancel := context.WithTimeout(s.t.Context(), 10*time.Second)
-	defer cancel()
-	must(s.t, await(ctx, nc))
+	s.await(nc)
+	if user == "" {
+		s.operators = append(s.operators, nc)
+	}
 	return nc
 }
 
