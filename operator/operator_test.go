@@ -365,8 +365,8 @@ func TestADeploymentThatCannotGoOnWithdrawsAllTheSame(t *testing.T) {
 		}
 		return ""
 	})
-	if got := d.revision("app"); got != "" {
-		t.Errorf("the device still has %s", got)
+	if got, ok := f.keys()[string(d.id)+".app"]; ok {
+		t.Errorf("the device is still told %s", got)
 	}
 }
 

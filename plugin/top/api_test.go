@@ -2,6 +2,7 @@ package top
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -128,5 +129,6 @@ func unready() *apierrors.StatusError {
 }
 
 func forbidden() *apierrors.StatusError {
-	return apierrors.NewForbidden(schema.GroupResource{Group: live.GroupVersion.Group, Resource: "heartbeats"}, "", nil)
+	return apierrors.NewForbidden(schema.GroupResource{Group: live.GroupVersion.Group, Resource: "heartbeats"}, "",
+		errors.New(`User "ops" cannot watch resource "heartbeats" in API group "live.fleet.nationtech.io" in the namespace "shops"`))
 }
