@@ -244,14 +244,15 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 	}).SetupWithManager(mgr, options(8)); err != nil {
 		return err
 	}
+	authorities := bus.AuthoritiesOf(o.Bus.CAFile)
 	joins := &join.Service{
 		Client: mgr.GetClient(), Gate: inView, Roster: devices, Recorder: recorder, Clock: clock.RealClock{},
-		Conn: nc, Keys: keys, CAFile: o.Bus.CAFile, Log: o.Bus.Logger,
+		Conn: nc, Keys: keys, Authorities: authorities, Log: o.Bus.Logger,
 	}
 	devices.Observe(joins.Changed)
 	for _, r := range []manager.Runnable{
 		joins,
-		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer.Public(), Server: o.PublicURL, CAFile: o.Bus.CAFile},
+		&join.Publisher{Client: mgr.GetClient(), Namespace: o.Namespace, Operator: signer.Public(), Server: o.PublicURL, Authorities: authorities},
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err

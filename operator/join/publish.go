@@ -4,13 +4,13 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"time"
 
 	corev1ac "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/jointoken"
+	"github.com/nationtech/fleet/bus"
 )
 
 // look is how often to look whether the certificates have changed.
@@ -25,8 +25,8 @@ type Publisher struct {
 	Namespace string
 	// Operator is the public key that signs, Server the URL that devices connect to.
 	Operator, Server string
-	// CAFile is as that of Service.
-	CAFile string
+	// Authorities are as those of Service.
+	Authorities bus.Authorities
 }
 
 // Start publishes until the context ends, and again whenever something changes.
@@ -36,11 +36,11 @@ func (p *Publisher) Start(ctx context.Context) error {
 	last := map[string]string{}
 	for {
 		now := map[string]string{jointoken.TrustOperator: p.Operator, jointoken.TrustServer: p.Server}
-		if p.CAFile != "" {
-			ca, err := os.ReadFile(p.CAFile)
-			if err != nil {
-				return fmt.Errorf("read what devices are to trust: %w", err)
-			}
+		ca, err := p.Authorities()
+		if err != nil {
+			return err
+		}
+		if len(ca) > 0 {
 			now[jointoken.TrustCA] = string(ca)
 		}
 		if !maps.Equal(last, now) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/nats-io/nats.go"
@@ -38,10 +37,9 @@ type Service struct {
 	Clock    clock.PassiveClock
 	Conn     *nats.Conn
 	Keys     *bus.Keys
-	// CAFile holds the certificates that the server's is signed with; empty for those
-	// that every system trusts.
-	CAFile string
-	Log    *slog.Logger
+	// Authorities are what devices check the server against.
+	Authorities bus.Authorities
+	Log         *slog.Logger
 
 	counter         *counter
 	operator, curve string
@@ -122,15 +120,11 @@ func (s *Service) answer(ctx context.Context, publicKey string, data []byte) ([]
 	if err != nil {
 		return nil, err
 	}
-	ca := ""
-	if s.CAFile != "" {
-		text, err := os.ReadFile(s.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read what devices are to trust: %w", err)
-		}
-		ca = string(text)
+	ca, err := s.Authorities()
+	if err != nil {
+		return nil, err
 	}
-	statement := contracts.JoinStatement{Nonce: request.Nonce, PublicKey: publicKey, Operator: s.operator, Curve: s.curve, CA: ca, Time: s.Clock.Now().UTC()}
+	statement := contracts.JoinStatement{Nonce: request.Nonce, PublicKey: publicKey, Operator: s.operator, Curve: s.curve, CA: string(ca), Time: s.Clock.Now().UTC()}
 	if len(request.Claim) == 0 {
 		s.stand(&statement, request.Device, s.owner(request.Device))
 	} else if v := s.claim(ctx, &statement, request, publicKey); v.reason != "" {
