@@ -96,12 +96,15 @@ func (d *demo) bringUp(ctx context.Context) error {
 			return err
 		}},
 		{"Flux syncs the repository: three devices are awaited", func() error { return d.fleet.Sync(ctx) }},
-		{"a join token; three devices, each with a podman and an agent, join with it", func() error { return d.fleet.JoinDevices(ctx) }},
+		{"a join token; three devices, each with a podman and an agent of its own user, join with it", func() error { return d.fleet.JoinDevices(ctx) }},
 		{"all three devices serve v1", func() error { return d.fleet.AllServe(ctx, version(1)) }},
 	} {
 		if err := d.progress.Step(step.name, step.do); err != nil {
 			return err
 		}
+	}
+	if why := d.fleet.Rootful; why != nil {
+		d.progress.Say("The devices' podmans and agents run as root here: %v", why)
 	}
 	return nil
 }

@@ -38,11 +38,11 @@ const podmanFolder = "podman"
 // newDevice prepares a device without starting anything.
 func (o Options) newDevice(id, hostIP string, helloPort int) (*Device, error) {
 	dir := filepath.Join(o.Dir, id)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := os.MkdirAll(dir, 0o711); err != nil { // its podman passes through
 		return nil, err
 	}
 	return &Device{ID: id, HostIP: hostIP, HelloPort: helloPort, dir: dir, Agent: &Process{
-		Name: "the agent of " + id, Path: filepath.Join(o.Bin, "fleet-agent"), Args: []string{"run"},
+		Name: "the agent of " + id, Path: o.agent(), Args: []string{"run"},
 		Env: []string{"FLEET_AGENT_CONFIG=" + filepath.Join(dir, "config.yaml")},
 		Log: filepath.Join(o.Dir, "logs", id+".log"),
 	}}, nil
@@ -63,16 +63,37 @@ func (d *Device) configure() error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(d.dir, "config.yaml"), raw, 0o600)
+	return d.write("config.yaml", raw)
+}
+
+// startPodman starts the device's podman. What the agent needs is its user's from then on.
+func (d *Device) startPodman(ctx context.Context, rootless bool, registry string) error {
+	podman, err := podmantest.Start(ctx, podmantest.Options{
+		Name: d.ID, Dir: filepath.Join(d.dir, podmanFolder), InsecureRegistries: []string{registry}, Rootless: rootless,
+	})
+	if err != nil {
+		return fmt.Errorf("podman of %s: %w", d.ID, err)
+	}
+	d.Podman, d.Agent.UID = podman, podman.UID
+	return os.Chown(d.dir, podman.UID, podman.UID)
+}
+
+// write writes a file of the agent's.
+func (d *Device) write(name string, content []byte) error {
+	path := filepath.Join(d.dir, name)
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		return err
+	}
+	return os.Chown(path, d.Agent.UID, d.Agent.UID)
 }
 
 // join has the device join the fleet.
 func (d *Device) join(ctx context.Context, server, token string) error {
-	file := filepath.Join(d.dir, "token")
-	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
+	if err := d.write("token", []byte(token)); err != nil {
 		return err
 	}
-	_, err := run(ctx, d.dir, "/usr/bin/env", append(d.Agent.Env, d.Agent.Path, "join", "--server", server, "--token-file", file)...)
+	file := filepath.Join(d.dir, "token")
+	_, err := runAs(ctx, d.Agent.UID, d.dir, "/usr/bin/env", append(d.Agent.Env, d.Agent.Path, "join", "--server", server, "--token-file", file)...)
 	return errors.Join(err, os.Remove(file))
 }
 

@@ -47,6 +47,9 @@ type Fleet struct {
 	Repository   *Repository
 	// Client may do everything; it exists after StartControlPlane.
 	Client client.WithWatch
+	// Rootful is why the podmans and agents of the devices are root's on this machine;
+	// nil when each has a user without rights.
+	Rootful error
 
 	operatorHealth, operatorLive string
 	addresses                    *addresses
@@ -187,16 +190,16 @@ func (f *Fleet) JoinDevices(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := f.installAgent(); err != nil {
+		return err
+	}
+	f.Rootful = podmantest.Rootless(ctx)
 	group, ctx := errgroup.WithContext(ctx)
 	for _, d := range f.Devices {
 		group.Go(func() error {
-			podman, err := podmantest.Start(ctx, podmantest.Options{
-				Name: d.ID, Dir: filepath.Join(d.dir, podmanFolder), InsecureRegistries: []string{f.ControlPlane.Registry},
-			})
-			if err != nil {
-				return fmt.Errorf("podman of %s: %w", d.ID, err)
+			if err := d.startPodman(ctx, f.Rootful == nil, f.ControlPlane.Registry); err != nil {
+				return err
 			}
-			d.Podman = podman
 			if err := d.configure(); err != nil {
 				return err
 			}
@@ -207,6 +210,19 @@ func (f *Fleet) JoinDevices(ctx context.Context) error {
 		})
 	}
 	return group.Wait()
+}
+
+// installAgent puts the agent's binary where each device's user can run it. They may pass
+// through the fleet's folder, and see nothing in it but what is theirs.
+func (f *Fleet) installAgent() error {
+	binary, err := os.ReadFile(filepath.Join(f.Bin, "fleet-agent"))
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(f.agent(), binary, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(f.Dir, 0o711)
 }
 
 // PushHello pushes a version of the workload to the registry and returns the

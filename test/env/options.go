@@ -27,6 +27,9 @@ func (o Options) natsDir() string { return filepath.Join(o.Dir, "nats") }
 func (o Options) seedDir() string { return filepath.Join(o.Dir, "operator") }
 func (o Options) liveDir() string { return filepath.Join(o.Dir, "live") }
 
+// agent is the agent's binary where users who may not enter Bin can run it.
+func (o Options) agent() string { return filepath.Join(o.Dir, "fleet-agent") }
+
 func (o Options) natsConfig() string { return filepath.Join(o.natsDir(), setup.ConfigFile) }
 
 // AuditLog is where the API server writes who has asked what of the live API.

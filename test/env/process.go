@@ -21,6 +21,8 @@ type Process struct {
 	// Env is added to this process's own environment.
 	Env []string
 	Log string
+	// UID is the user it runs as. Default: that of this process.
+	UID int
 
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -55,7 +57,7 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Env = append(os.Environ(), p.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true, Credential: credential(p.UID)}
 	failed := make(chan error)
 	starts() <- func() { failed <- cmd.Start() }
 	if err := <-failed; err != nil {
@@ -68,6 +70,14 @@ func (p *Process) Start() error {
 		close(done)
 	}(p.done)
 	return nil
+}
+
+// credential of a user who is in no group but their own; nil for this process's.
+func credential(uid int) *syscall.Credential {
+	if uid == 0 {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}
 }
 
 // Running reports whether the process was started and has not ended.
@@ -141,8 +151,14 @@ func tail(path string, lines int) string {
 // run runs a command to its end and returns what it printed on stdout, also with
 // an error, which carries what it printed on stderr.
 func run(ctx context.Context, dir, path string, args ...string) (string, error) {
+	return runAs(ctx, 0, dir, path, args...)
+}
+
+// runAs is run by a user; 0 is that of this process.
+func runAs(ctx context.Context, uid int, dir, path string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, path, args...)
 	cmd.Dir = dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: credential(uid)}
 	var stdout, stderr strings.Builder
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {

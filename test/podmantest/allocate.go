@@ -96,8 +96,7 @@ func sweep() error {
 		if rec.running() {
 			continue
 		}
-		left := &Podman{Socket: "unix://" + rec.socket(), Network: rec.Network, Bridge: rec.Bridge, Subnet: rec.Subnet, Dir: rec.Dir, rec: rec}
-		errs = append(errs, left.remove())
+		errs = append(errs, rec.podman().remove())
 	}
 	return errors.Join(errs...)
 }
@@ -112,7 +111,7 @@ func Attach(dir string) (*Podman, error) {
 	for _, file := range files {
 		rec, err := load(file)
 		if err == nil && rec.Dir == dir {
-			return &Podman{Socket: "unix://" + rec.socket(), Network: rec.Network, Bridge: rec.Bridge, Subnet: rec.Subnet, Dir: rec.Dir, rec: rec}, nil
+			return rec.podman(), nil
 		}
 	}
 	return nil, fmt.Errorf("no podman has its storage in %s: %w", dir, os.ErrNotExist)

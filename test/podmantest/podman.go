@@ -50,6 +50,8 @@ type Podman struct {
 	Network, Bridge, Subnet string
 	// Dir holds the storage.
 	Dir string
+	// UID is the user it runs as; 0 for root.
+	UID int
 
 	rec     record
 	service *exec.Cmd
@@ -74,7 +76,7 @@ func Start(ctx context.Context, o Options) (*Podman, error) {
 	}
 	var p *Podman
 	err := allocate(ctx, o, func(rec record) (record, error) {
-		p = &Podman{Socket: "unix://" + rec.socket(), Network: rec.Network, Bridge: rec.Bridge, Subnet: rec.Subnet, Dir: rec.Dir, rec: rec}
+		p = rec.podman()
 		if err := p.start(ctx, o); err != nil {
 			return rec, errors.Join(err, p.remove())
 		}

@@ -29,6 +29,11 @@ type record struct {
 // conmon's sockets below it are bounded by 108 characters.
 const base = "/run/fleet-podman"
 
+// podman is the one that the record is of.
+func (r record) podman() *Podman {
+	return &Podman{Socket: "unix://" + r.socket(), Network: r.Network, Bridge: r.Bridge, Subnet: r.Subnet, Dir: r.Dir, UID: r.UID, rec: r}
+}
+
 func (r record) file() string   { return filepath.Join(base, fmt.Sprintf("%d.json", r.Index)) }
 func (r record) socket() string { return filepath.Join(r.RunDir, "podman.sock") }
 

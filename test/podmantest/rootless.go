@@ -1,6 +1,7 @@
 package podmantest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -16,6 +17,20 @@ const (
 	firstSubUID = 2_000_000_000
 	subUIDs     = 65536
 )
+
+// Rootless returns why this machine can't have a rootless podman, or nil: a kernel may
+// refuse user namespaces to users without rights.
+func Rootless(ctx context.Context) error {
+	if err := preflight(true); err != nil {
+		return err
+	}
+	uid := strconv.Itoa(firstUID + slots)
+	out, err := exec.CommandContext(ctx, "setpriv", "--reuid", uid, "--regid", uid, "--clear-groups", "--inh-caps=-all", "--", "unshare", "--user", "true").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("a user without rights gets no user namespace: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
 
 // userName is the user's in its own processes.
 const userName = "fleet-rootless"
