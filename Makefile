@@ -43,7 +43,7 @@ root-demo-down:
 .PHONY: test root-test
 test: ## Run every test; sets up all that it needs
 	$(AS_ROOT)
-root-test: deps build lint verify root-test-unit test-controlplane test-attack root-test-e2e
+root-test: deps build lint verify root-test-unit test-tools test-attack root-test-e2e
 
 ##@ Build
 
@@ -84,9 +84,10 @@ root-test-e2e:
 test-attack: build ## Attack a fleet as it is installed: by devices, strangers, thieves and the broker
 	go test -count=1 -timeout 10m -v ./test/attack
 
-.PHONY: test-controlplane
-test-controlplane: ## Tests of the test control plane itself
+.PHONY: test-tools
+test-tools: ## Tests of the test control plane, and of what judges security findings
 	cd test/controlplane && go test -timeout 10m ./...
+	cd test/findings && go test ./...
 
 .PHONY: bench-join
 bench-join: build-test ## Have ten thousand devices join with one token, and approve them in bulk
@@ -99,8 +100,7 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
-	cd test/controlplane && go vet ./...
-	cd test/controlplane && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...
+	@for module in test/controlplane test/findings; do (set -x; cd $$module && go vet ./... && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...) || exit; done
 
 .PHONY: fmt
 fmt: ## Format the Go code
@@ -121,7 +121,7 @@ record: ## Write docs/guides/session.md from a running demo; needs tmux
 	test/record.sh docs/guides/session.md
 
 .PHONY: verify
-verify: ## Fail when a generated file is stale
+verify: security ## Fail when a generated file is stale, and at security findings
 	@test/verify.sh
 
 .PHONY: security

@@ -116,6 +116,19 @@ func TestDecodeIgnoresUnknownFields(t *testing.T) {
 	}
 }
 
+func TestHeartbeatRefusesNonsense(t *testing.T) {
+	for _, text := range []string{
+		`{"v":1,"n":1,"t":1,"i":0,"up":1}`,
+		`{"v":1,"n":1,"t":1,"i":30,"up":-1}`,
+		`{"v":1,"n":18446744073709551615,"t":1,"i":30,"up":1}`,
+		`{"v":1,"n":1,"t":1,"i":30,"up":9223372036854775807}`,
+	} {
+		if h, err := DecodeHeartbeat([]byte(text)); err == nil {
+			t.Errorf("%s is taken for %+v", text, h)
+		}
+	}
+}
+
 func TestHeartbeatStaysSmall(t *testing.T) {
 	// A device of a hundred years with a heartbeat each second.
 	data, err := Encode(HeartbeatPayload{Seq: 3155760000, Time: 4921516800000, Interval: 600, Uptime: 3155760000})

@@ -376,8 +376,18 @@ func (h *HeartbeatPayload) validate() error {
 	if h.Interval < 1 {
 		return fmt.Errorf("field i (interval): %d is not at least 1 second", h.Interval)
 	}
+	if h.Seq > uint64(maxHeartbeats) {
+		return fmt.Errorf("field n (number): %d is more than %d", h.Seq, maxHeartbeats)
+	}
+	if h.Uptime > maxHeartbeats {
+		return fmt.Errorf("field up (uptime): %d is more than %d seconds", h.Uptime, maxHeartbeats)
+	}
 	return firstError(notNegative("t (time)", h.Time), notNegative("up (uptime)", h.Uptime))
 }
+
+// maxHeartbeats is how many there are in 136 years at one a second. Sums of such
+// numbers, and durations in nanoseconds, are far from the bounds of their types.
+const maxHeartbeats int64 = 1 << 32
 
 func (s *Snapshot) validate() error {
 	for i := range s.Entries {

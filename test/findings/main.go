@@ -1,37 +1,50 @@
-// Findings holds what gosec and govulncheck find to a list in which each finding that
-// stays is argued. One that is not there fails, and so does an entry that nothing matches
-// any more. Vulnerabilities of Go's own library are told and fail nothing: which Go
-// builds it is not in this repository.
+// Findings has gosec look at the code that is shipped and govulncheck at its binaries,
+// and holds what they find to a list in which each finding that stays is argued. One that
+// is not there fails, and so does an entry that nothing matches any more.
+// Vulnerabilities of Go's own library are told and fail nothing: which Go builds it is
+// not in this repository.
 //
-//	findings check LIST GOSEC.json GOVULNCHECK.json...
-//	findings index ENTRIES DATABASE    makes govulncheck's database of a folder of entries
+//	findings check LIST DATABASE BINARY...  in the module's folder
+//	findings index ENTRIES DATABASE         makes govulncheck's database of a folder of entries
+//
+// It is a module of its own, because gosec's requirements are none of the product's.
 package main
 
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/securego/gosec/v2"
+	"github.com/securego/gosec/v2/analyzers"
+	"github.com/securego/gosec/v2/issue"
+	"github.com/securego/gosec/v2/rules"
+	"golang.org/x/vuln/scan"
 )
 
 func main() {
 	var err error
 	switch args := os.Args[1:]; {
 	case len(args) >= 4 && args[0] == "check":
-		err = check(args[1], args[2], args[3:])
+		err = check(context.Background(), args[1], args[2], args[3:])
 	case len(args) == 3 && args[0] == "index":
 		err = index(args[1], args[2])
 	default:
-		err = errors.New("usage: findings check LIST GOSEC.json GOVULNCHECK.json..., or findings index ENTRIES DATABASE")
+		err = errors.New("usage: findings check LIST DATABASE BINARY..., or findings index ENTRIES DATABASE")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -39,23 +52,7 @@ func main() {
 	}
 }
 
-func check(list, gosec string, govulncheck []string) error {
-	root, err := os.Getwd()
-	if err != nil {
-		return err
-	}
-	found := map[key][]string{}
-	if err := read(gosec, func(data []byte) error { return readGosec(data, root, found) }); err != nil {
-		return err
-	}
-	for _, path := range govulncheck {
-		if err := read(path, func(data []byte) error { return readGovulncheck(data, found) }); err != nil {
-			return err
-		}
-	}
-	for _, line := range takeLibrary(found) {
-		fmt.Fprintln(os.Stderr, "note:", line)
-	}
+func check(ctx context.Context, list, database string, binaries []string) error {
 	text, err := os.ReadFile(list)
 	if err != nil {
 		return err
@@ -64,21 +61,60 @@ func check(list, gosec string, govulncheck []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)
 	}
+	found := map[key][]string{}
+	for _, binary := range binaries {
+		if err := runGovulncheck(ctx, database, binary, found); err != nil {
+			return fmt.Errorf("govulncheck of %s: %w", binary, err)
+		}
+	}
+	if err := runGosec(ctx, found); err != nil {
+		return fmt.Errorf("gosec: %w", err)
+	}
+	for _, line := range takeLibrary(found) {
+		fmt.Fprintln(os.Stderr, "note:", line)
+	}
 	if wrong := compare(found, argued); len(wrong) > 0 {
 		return fmt.Errorf("%s\nfix each, or argue it in %s", strings.Join(wrong, "\n"), list)
 	}
 	return nil
 }
 
-func read(path string, into func([]byte) error) error {
-	data, err := os.ReadFile(path)
-	if err == nil {
-		err = into(data)
-	}
+// runGosec looks at the module's packages that are in a command.
+func runGosec(ctx context.Context, found map[key][]string) error {
+	list := exec.CommandContext(ctx, "go", "list", "-deps", "-f", "{{if .Module}}{{if .Module.Main}}{{.Dir}}{{end}}{{end}}", "./cmd/...")
+	list.Stderr = os.Stderr
+	out, err := list.Output()
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return fmt.Errorf("%v: %w", list.Args, err)
 	}
-	return nil
+	root, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	analyzer := gosec.NewAnalyzer(gosec.NewConfig(), false, true, false, runtime.GOMAXPROCS(0), log.New(io.Discard, "", 0))
+	analyzer.LoadRules(rules.Generate(false).RulesInfo())
+	analyzer.LoadAnalyzers(analyzers.Generate(false).AnalyzersInfo())
+	if err := analyzer.Process(nil, strings.Fields(string(out))...); err != nil {
+		return err
+	}
+	issues, metrics, failures := analyzer.Report()
+	if len(failures) > 0 || metrics.NumFiles == 0 {
+		return fmt.Errorf("it has read %d files and says %v", metrics.NumFiles, failures)
+	}
+	return addIssues(issues, root, found)
+}
+
+func runGovulncheck(ctx context.Context, database, binary string, found map[key][]string) error {
+	var out bytes.Buffer
+	command := scan.Command(ctx, "-db", database, "-mode", "binary", "-format", "json", binary)
+	command.Stdout = &out
+	if err := command.Start(); err != nil {
+		return err
+	}
+	if err := command.Wait(); err != nil {
+		return err
+	}
+	return readGovulncheck(out.Bytes(), found)
 }
 
 // takeLibrary takes out what is of Go's own library.
@@ -97,33 +133,15 @@ func takeLibrary(found map[key][]string) []string {
 // key is a rule of gosec's in a file, or a vulnerability in a module.
 type key struct{ rule, where string }
 
-// readGosec adds what gosec found, each with its place in words.
-func readGosec(data []byte, root string, found map[key][]string) error {
-	var out struct {
-		Errors map[string]any `json:"Golang errors"`
-		Issues []struct {
-			RuleID  string `json:"rule_id"`
-			File    string `json:"file"`
-			Line    string `json:"line"`
-			Details string `json:"details"`
-		}
-		Stats struct {
-			Files int `json:"files"`
-		}
-	}
-	if err := json.Unmarshal(data, &out); err != nil {
-		return err
-	}
-	if len(out.Errors) > 0 || out.Stats.Files == 0 {
-		return fmt.Errorf("gosec has read %d files and says %v", out.Stats.Files, out.Errors)
-	}
-	for _, i := range out.Issues {
+// addIssues adds what gosec found, each with its place in words.
+func addIssues(issues []*issue.Issue, root string, found map[key][]string) error {
+	for _, i := range issues {
 		file, err := filepath.Rel(root, i.File)
 		if err != nil {
 			return err
 		}
 		k := key{i.RuleID, file}
-		found[k] = append(found[k], fmt.Sprintf("%s:%s: %s: %s", file, i.Line, i.RuleID, i.Details))
+		found[k] = append(found[k], fmt.Sprintf("%s:%s: %s: %s", file, i.Line, i.RuleID, i.What))
 	}
 	return nil
 }
