@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -91,24 +92,33 @@ func TestManyDevicesJoinAndAreApprovedInBulk(t *testing.T) {
 	ending.Wait()
 	t.Logf("%d devices: all have joined after %.1f s (%.0f a second); kubectl fleet approve -l site=mtl took %.1f s (%.0f a second); all knew after %.1f s",
 		devices, joined.Seconds(), float64(devices)/joined.Seconds(), command.Seconds(), float64(devices)/command.Seconds(), time.Since(begun).Seconds())
-	t.Logf("beside that: one Device made and approved after the other, %.0f a second", f.rawApprovals())
+	t.Logf("beside that: Devices made and approved by %d clients at once, %.0f a second", rawClients, f.rawApprovals())
 	if got := approved.Load(); got != int64(devices) {
 		t.Errorf("%d of %d are approved", got, devices)
 	}
 }
 
-// rawApprovals is how many Devices a second the API server takes from one client that
-// makes and changes them, with nobody else at it but the operator.
+const rawClients = 32
+
+// rawApprovals is how many Devices a second the API server takes from clients that make
+// and change them, with nobody else at it but the operator.
 func (f *fleet) rawApprovals() float64 {
 	f.Helper()
-	const count = 100
+	const count = 20 * rawClients
+	var clients errgroup.Group
+	clients.SetLimit(rawClients)
 	begun := time.Now()
 	for n := range count {
-		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: fmt.Sprintf("raw-%d-%d", n, begun.UnixNano()%1e6)}}
-		must(f.T, f.client.Create(f.Context(), d))
-		patch := client.MergeFrom(d.DeepCopy())
-		d.Spec.Approved = new(true)
-		must(f.T, f.client.Patch(f.Context(), d, patch))
+		clients.Go(func() error {
+			d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: fmt.Sprintf("raw-%d-%d", n, begun.UnixNano()%1e6)}}
+			if err := f.client.Create(f.Context(), d); err != nil {
+				return err
+			}
+			patch := client.MergeFrom(d.DeepCopy())
+			d.Spec.Approved = new(true)
+			return f.client.Patch(f.Context(), d, patch)
+		})
 	}
+	must(f.T, clients.Wait())
 	return count / time.Since(begun).Seconds()
 }

@@ -279,6 +279,10 @@ func options(concurrent int) controller.Options {
 		MaxConcurrentReconciles: concurrent,
 		// Tests run several operators in one process.
 		SkipNameValidation: new(true),
+		// The priority queue of controller-runtime 0.24 can block for ever when it is shut
+		// down, and with it the end of the operator, which keeps its Lease meanwhile:
+		// https://github.com/kubernetes-sigs/controller-runtime/issues/3538
+		UsePriorityQueue: new(false),
 		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
 	}
 }
