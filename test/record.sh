@@ -64,7 +64,7 @@ show 'ready +[^ ]* *[0-9]* not ready|[0-9]+ ready'
 
 say '## heartbeats'
 say 'It goes on until Ctrl-C; the ages tick, and what is late comes first. An agent was stopped here.'
-agent=$(pgrep -f -x "$bin/fleet-agent run" | tail -n 1)
+agent=$(pgrep -f -x "$demo/fleet-agent run" | tail -n 1)
 kill -STOP "$agent"
 shell 'kubectl fleet heartbeats --watch'
 show 'False|late'
