@@ -283,7 +283,7 @@ func options(concurrent int) controller.Options {
 		// down, and with it the end of the operator, which keeps its Lease meanwhile:
 		// https://github.com/kubernetes-sigs/controller-runtime/issues/3538
 		UsePriorityQueue: new(false),
-		RateLimiter:        workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
+		RateLimiter:      workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](100*time.Millisecond, 30*time.Second),
 	}
 }
 
