@@ -89,7 +89,7 @@ func forged(id string) map[contracts.Bucket][]byte {
 	return map[contracts.Bucket][]byte{
 		contracts.BucketDeviceState:     encode(contracts.DeploymentState{Deployment: app, Revision: "app-1", Digest: "0123456789abcdef", Phase: contracts.PhaseFailed, Reason: "Forged"}),
 		contracts.BucketDeviceInfo:      encode(contracts.DeviceInfo{Device: contracts.DeviceID(id), Hostname: "forged"}),
-		contracts.BucketDeviceHeartbeat: encode(contracts.HeartbeatPayload{Seq: 1 << 40, Interval: 600}),
+		contracts.BucketDeviceHeartbeat: encode(contracts.HeartbeatPayload{Seq: 1 << 31, Interval: 600}),
 	}
 }
 
