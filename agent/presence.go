@@ -4,15 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/nationtech/fleet/agent/config"
-	"github.com/nationtech/fleet/agent/driver/podman"
-	"github.com/nationtech/fleet/agent/facts"
 	"github.com/nationtech/fleet/agent/store"
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
@@ -21,18 +17,11 @@ import (
 
 // presence is what tells the fleet that the device is there.
 type presence struct {
-	config    config.Config
-	nc        *nats.Conn
+	device    *Device
 	publisher *bus.Publisher
-	driver    *podman.Driver
-	disk      *store.Store
-	log       *slog.Logger
-	publicKey string
-	curve     *contracts.CurveKey
 	started   time.Time
 	// connected is called each time the connection stands anew.
 	connected func()
-	refusal   *refusal
 	// news wakes inform: there is something new to say.
 	news chan struct{}
 
@@ -54,17 +43,17 @@ func (p *presence) refuse(name contracts.DeploymentName, reason error) {
 // heartbeats sends a sign of life when the connection stands and at every
 // interval.
 func (p *presence) heartbeats(ctx context.Context) {
-	up := p.nc.StatusChanged(nats.CONNECTED)
-	defer p.nc.RemoveStatusListener(up)
-	ticker := time.NewTicker(p.config.HeartbeatInterval)
+	up := p.device.Conn.StatusChanged(nats.CONNECTED)
+	defer p.device.Conn.RemoveStatusListener(up)
+	ticker := time.NewTicker(p.device.Config.HeartbeatInterval)
 	defer ticker.Stop()
 	for n := uint64(1); ; n++ {
-		if p.nc.IsConnected() {
+		if p.device.Conn.IsConnected() {
 			now := time.Now()
 			if err := p.publisher.Heartbeat(contracts.HeartbeatPayload{
-				Seq: n, Time: now.UnixMilli(), Interval: max(1, int(p.config.HeartbeatInterval/time.Second)), Uptime: int64(now.Sub(p.started) / time.Second),
+				Seq: n, Time: now.UnixMilli(), Interval: max(1, int(p.device.Config.HeartbeatInterval/time.Second)), Uptime: int64(now.Sub(p.started) / time.Second),
 			}); err != nil {
-				p.log.Debug("heartbeat not sent", "error", err)
+				p.device.Log.Debug("heartbeat not sent", "error", err)
 			}
 		}
 		select {
@@ -72,7 +61,7 @@ func (p *presence) heartbeats(ctx context.Context) {
 			return
 		case <-ticker.C:
 		case <-up:
-			ticker.Reset(p.config.HeartbeatInterval)
+			ticker.Reset(p.device.Config.HeartbeatInterval)
 		}
 	}
 }
@@ -87,14 +76,14 @@ const (
 // inform says what the device is whenever the connection stands anew and when it
 // has changed, and keeps for the status command how the connection is.
 func (p *presence) inform(ctx context.Context) {
-	changed := p.nc.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
-	defer p.nc.RemoveStatusListener(changed)
+	changed := p.device.Conn.StatusChanged(nats.CONNECTED, nats.RECONNECTING, nats.DISCONNECTED)
+	defer p.device.Conn.RemoveStatusListener(changed)
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	was := nats.Status(-1)
 	failures := 0
 	for {
-		if is := p.nc.Status(); is != was {
+		if is := p.device.Conn.Status(); is != was {
 			was = is
 			p.remember(is == nats.CONNECTED)
 			if is == nats.CONNECTED {
@@ -102,11 +91,11 @@ func (p *presence) inform(ctx context.Context) {
 			}
 		}
 		next := lookAgain
-		if p.nc.IsConnected() {
+		if p.device.Conn.IsConnected() {
 			if err := p.publisher.Info(ctx, p.info(ctx)); err != nil {
 				next = bus.Backoff(failures, 200*time.Millisecond, 10*time.Second)
 				failures++
-				p.log.Debug("what the device is was not sent", "error", err)
+				p.device.Log.Debug("what the device is was not sent", "error", err)
 			} else {
 				failures = 0
 			}
@@ -118,7 +107,7 @@ func (p *presence) inform(ctx context.Context) {
 			return
 		case <-changed:
 		case <-p.news:
-			p.remember(p.nc.IsConnected())
+			p.remember(p.device.Conn.IsConnected())
 			timer.Reset(calm)
 			select {
 			case <-ctx.Done():
@@ -130,16 +119,16 @@ func (p *presence) inform(ctx context.Context) {
 }
 
 func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
-	i := facts.Gather(p.config.StateDir)
-	i.Device, i.AgentVersion, i.PublicKey, i.Curve, i.Time = p.config.Device, version.Version, p.publicKey, p.curve, time.Now().UTC()
+	i := p.device.Facts()
+	i.Device, i.AgentVersion, i.PublicKey, i.Curve, i.Time = p.device.Config.Device, version.Version, p.device.PublicKey, p.device.Curve, time.Now().UTC()
 	p.mu.Lock()
 	if i.Refused = p.refused.Count; i.Refused > 0 {
 		i.RefusedReason = fmt.Sprintf("deployment %s: %s", p.refused.Deployment, p.refused.Reason)
 	}
 	p.mu.Unlock()
-	v, err := p.driver.Version(ctx)
+	v, err := p.device.Driver.Version(ctx)
 	if err != nil {
-		p.log.Warn("podman does not answer", "error", err)
+		p.device.Log.Warn("podman does not answer", "error", err)
 		return i
 	}
 	i.Drivers = map[string]string{"podman": v}
@@ -148,18 +137,18 @@ func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
 
 func (p *presence) remember(connected bool) {
 	a := store.Agent{
-		Device: p.config.Device, Version: version.Version, Server: p.config.NATS.URL, Started: p.started,
+		Device: p.device.Config.Device, Version: version.Version, Server: p.device.Config.NATS.URL, Started: p.started,
 		Connected: connected, Since: time.Now(),
 	}
-	if err := p.nc.LastError(); err != nil && !connected {
-		a.Error = cmp.Or(p.refusal.why(), bus.Explain(err).Error())
+	if err := p.device.Conn.LastError(); err != nil && !connected {
+		a.Error = cmp.Or(p.device.WhyRefused(), bus.Explain(err).Error())
 	}
 	p.mu.Lock()
 	if refused := p.refused; refused.Count > 0 {
 		a.Refused = &refused
 	}
 	p.mu.Unlock()
-	if err := p.disk.PutAgent(a); err != nil {
-		p.log.Error("keep the agent's state for the status command", "error", err)
+	if err := p.device.Memory.PutAgent(a); err != nil {
+		p.device.Log.Error("keep the agent's state for the status command", "error", err)
 	}
 }

@@ -5,6 +5,7 @@ package commands
 
 import (
 	"context"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -18,10 +19,20 @@ import (
 	"github.com/nationtech/fleet/internal/version"
 )
 
+// Driver is the runtime, as far as commands need it.
+type Driver interface {
+	// Containers of a deployment.
+	Containers(ctx context.Context, n contracts.DeploymentName) ([]reconcile.Container, error)
+	// StreamLog writes a container's log.
+	StreamLog(ctx context.Context, id string, o podman.LogOptions, w io.Writer) error
+	// Run runs a command in a container and returns its exit code.
+	Run(ctx context.Context, id string, c podman.Command) (int, error)
+}
+
 // Handler carries out commands. It is a bus.CommandHandler.
 type Handler struct {
 	Allow  config.Commands
-	Driver *podman.Driver
+	Driver Driver
 	// Restart restarts containers of a deployment, the one of that name or with no name
 	// all, and returns which.
 	Restart func(ctx context.Context, n contracts.DeploymentName, container string) ([]string, error)
