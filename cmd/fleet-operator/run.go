@@ -64,6 +64,9 @@ func runCommand() *cobra.Command {
 	f.StringVar(&o.EventsAddr, "events-addr", "", "address of Flux's notification-controller, which gets every event; empty for none")
 	bindLifetimes(c, &o.Lifetimes)
 	api.BindFlags(f)
+	// 50 a second for a fleet of thousands keeps them waiting for minutes. The API server
+	// knows better who has to wait: it has priority and fairness.
+	api.QPS, f.Lookup("kube-api-qps").DefValue = -1, "-1"
 	log.BindFlags(f)
 	o.LeaderElection.BindFlags(f)
 	return c

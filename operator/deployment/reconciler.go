@@ -73,6 +73,7 @@ type Reconciler struct {
 	Metrics prometheus.Registerer
 
 	pace      *pace.Pacer[types.NamespacedName]
+	rests     *pace.Rests[types.NamespacedName]
 	templates templates
 	metrics   *metrics
 	// writes are of Deployments, revisionWrites of their ControllerRevisions.
@@ -96,6 +97,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 	}
 	if behind, err := r.writes.Behind(obj); behind || err != nil {
 		return ctrl.Result{RequeueAfter: ownwrite.Retry}, err
+	}
+	if left := r.rests.Left(request.NamespacedName); left > 0 && obj.Generation == obj.Status.ObservedGeneration {
+		return ctrl.Result{RequeueAfter: left}, nil
 	}
 	written, c := obj.DeepCopy(), r.writes.Client(r.Client)
 	if obj.DeletionTimestamp != nil {
@@ -124,7 +128,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (resul
 	if change == nothing {
 		return result, nil
 	}
-	if wait := r.pace.Wait(request.NamespacedName, change == urgent); wait > 0 {
+	if wait := r.pace.Wait(request.NamespacedName, change == urgent, 0); wait > 0 {
 		return sooner(result, wait), nil
 	}
 	// In one piece, so that nobody sees the conditions of one moment with the counts of
@@ -171,12 +175,14 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 	case err != nil:
 		return ctrl.Result{}, err
 	}
+	begun := time.Now()
 	look, err := r.look(obj, update)
 	if err != nil {
 		markStalled(obj, v1alpha1.ReasonInvalidSpec, "%s", err)
 		return ctrl.Result{}, nil
 	}
 	out := rollout.Plan(look.input)
+	r.rests.Looked(key, time.Since(begun))
 	if out.RollBack {
 		// Remembered before the first device is told to go back: that erases the proof.
 		if err := r.patchRevision(ctx, update.revision, func() {
@@ -301,6 +307,7 @@ func (r *Reconciler) gone(ctx context.Context, key types.NamespacedName) (ctrl.R
 func (r *Reconciler) forget(key types.NamespacedName) {
 	r.Roster.Forget(key)
 	r.pace.Forget(key)
+	r.rests.Forget(key)
 	r.templates.forget(key)
 	r.metrics.forget(key)
 	r.writes.Forget(key)

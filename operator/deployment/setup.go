@@ -35,7 +35,7 @@ const (
 // controllers of one process.
 func (r *Reconciler) SetupWithManager(ctx context.Context, mgr ctrl.Manager, options controller.Options) error {
 	var err error
-	r.pace = pace.New[types.NamespacedName](r.Clock)
+	r.pace, r.rests = pace.New[types.NamespacedName](r.Clock), pace.NewRests[types.NamespacedName](r.Clock)
 	if r.metrics, err = newMetrics(r.Metrics); err != nil {
 		return err
 	}

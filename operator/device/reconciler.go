@@ -32,9 +32,14 @@ import (
 const (
 	fieldOwner = client.FieldOwner("fleet-operator")
 	// heartbeatRefresh is how old the time of the last heartbeat in a status may
-	// get while the device is online, give or take a fifth.
-	heartbeatRefresh = 10 * time.Minute
-	busRetry         = time.Second
+	// get while the device is online, give or take a fifth. Of a fleet that is large it
+	// gets older: nobody waits for it, and the API server has better things to do.
+	heartbeatRefresh   = 10 * time.Minute
+	refreshesPerSecond = 5
+	// countsPerSecond is how many Devices of a large fleet have their counts written in a
+	// second: during a rollout those of each device change and change back.
+	countsPerSecond = 200
+	busRetry        = time.Second
 	// undecided is when to look again whether a Deployment that was not reconciled
 	// yet selects a device; everything else that matters brings us back by itself.
 	undecided = 30 * time.Second
@@ -108,13 +113,16 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	before := obj.Status.DeepCopy()
 	r.setStatus(obj)
 	if result.RequeueAfter == 0 && obj.Status.LastHeartbeatTime != nil && r.View.Device(contracts.DeviceID(obj.Name)).Online {
-		result.RequeueAfter = heartbeatRefresh - rand.N(heartbeatRefresh/5)
+		refresh := r.refresh()
+		result.RequeueAfter = refresh - rand.N(refresh/5)
 	}
 	changed, urgent := compare(before, &obj.Status)
 	if !changed {
+		r.pace.Settled(request.NamespacedName)
 		return result, nil
 	}
-	if wait := r.pace.Wait(request.NamespacedName, urgent); wait > 0 {
+	settle := time.Duration(r.Roster.Len()) * time.Second / countsPerSecond
+	if wait := r.pace.Wait(request.NamespacedName, urgent, settle); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	r.announce(obj, before)
@@ -122,6 +130,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	// another.
 	err = c.Status().Patch(ctx, obj, client.MergeFrom(written), fieldOwner)
 	return result, client.IgnoreNotFound(err)
+}
+
+// refresh is heartbeatRefresh in a fleet of this size.
+func (r *Reconciler) refresh() time.Duration {
+	return max(heartbeatRefresh, time.Duration(r.Roster.Len())*time.Second/refreshesPerSecond)
 }
 
 // withdraw has the device remove what it runs and no Deployment wants, and which it

@@ -46,7 +46,7 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Device) {
 	}
 	// The time alone is no reason to write, unless it is old.
 	if s.LastHeartbeatTime == nil || was != conditions.GetReason(obj, v1alpha1.ConditionReady) ||
-		seen.LastHeartbeat.Sub(s.LastHeartbeatTime.Time) >= heartbeatRefresh*3/4 {
+		seen.LastHeartbeat.Sub(s.LastHeartbeatTime.Time) >= r.refresh()*3/4 {
 		at := metav1.NewTime(seen.LastHeartbeat).Rfc3339Copy()
 		s.LastHeartbeatTime = &at
 	}
@@ -154,8 +154,13 @@ func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatu
 			}
 		case v1alpha1.ReasonInvalidInfo, v1alpha1.ReasonHeartbeatMissed, v1alpha1.ReasonOrdersRefused:
 			r.Recorder.Warning(obj, nil, now.Reason, "%s", now.Message)
-		case v1alpha1.ReasonHeartbeat, v1alpha1.ReasonRegistered:
+		case v1alpha1.ReasonRegistered:
 			r.Recorder.Normal(obj, nil, now.Reason, "%s", now.Message)
+		case v1alpha1.ReasonHeartbeat:
+			// That a device is there for the first time Registered says.
+			if was != nil && was.Reason == v1alpha1.ReasonHeartbeatMissed {
+				r.Recorder.Normal(obj, nil, now.Reason, "%s", now.Message)
+			}
 		}
 	}
 }

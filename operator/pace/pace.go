@@ -3,6 +3,7 @@
 package pace
 
 import (
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 
 // Interval is the time between two writes of an object in the long run. What is
 // urgent, because a person or Flux waits for it, may follow the write before it at
-// once, Burst times in a row. Neither ever delays a first change.
+// once, Burst times in a row. Neither ever delays an object's first write.
 const (
 	Interval = time.Second
 	Burst    = 10
@@ -26,7 +27,9 @@ type Pacer[K comparable] struct {
 }
 
 type paced struct {
-	last    time.Time
+	last time.Time
+	// due is when a change that is not urgent may be written; zero when there is none.
+	due     time.Time
 	limiter *rate.Limiter
 }
 
@@ -36,8 +39,9 @@ func New[K comparable](c clock.PassiveClock) *Pacer[K] {
 }
 
 // Wait returns how long a write of the object has to wait; 0 lets it go ahead and
-// counts as that write.
-func (p *Pacer[K]) Wait(key K, urgent bool) time.Duration {
+// counts as that write. What is not urgent waits for about settle, when that is more than
+// Interval, and with luck need not be written then: see Settled.
+func (p *Pacer[K]) Wait(key K, urgent bool, settle time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.clock.Now()
@@ -45,16 +49,31 @@ func (p *Pacer[K]) Wait(key K, urgent bool) time.Duration {
 	if o == nil {
 		o = &paced{limiter: rate.NewLimiter(rate.Every(Interval), Burst)}
 		p.paced[key] = o
-	} else if wait := o.last.Add(Interval).Sub(now); !urgent && wait > 0 {
-		return wait
+	} else if !urgent {
+		if o.due.IsZero() && settle > Interval {
+			// Not all at the same time: many objects change together.
+			o.due = now.Add(settle/2 + rand.N(settle))
+		}
+		if wait := max(o.last.Add(Interval).Sub(now), o.due.Sub(now)); wait > 0 {
+			return wait
+		}
 	}
 	r := o.limiter.ReserveN(now, 1)
 	if wait := r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 		return wait
 	}
-	o.last = now
+	o.last, o.due = now, time.Time{}
 	return 0
+}
+
+// Settled tells that the object is again as it was written.
+func (p *Pacer[K]) Settled(key K) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if o := p.paced[key]; o != nil {
+		o.due = time.Time{}
+	}
 }
 
 // Forget drops an object that is gone.
