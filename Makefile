@@ -43,7 +43,7 @@ root-demo-down:
 .PHONY: test root-test
 test: ## Run every test; sets up all that it needs
 	$(AS_ROOT)
-root-test: deps build lint verify root-test-unit test-tools test-attack root-test-e2e
+root-test: deps build lint verify root-test-unit test-tools test-attack test-load root-test-e2e
 
 ##@ Build
 
@@ -72,7 +72,7 @@ deps: ## Install the Debian packages that demo and tests need
 test-unit: ## Unit tests, and the kinds against a real kube-apiserver
 	$(AS_ROOT)
 root-test-unit:
-	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|e2e)$$')
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|e2e|load)$$')
 
 .PHONY: test-e2e root-test-e2e
 test-e2e: ## From a Git push to containers, with everything on the way killed in between
@@ -88,6 +88,15 @@ test-attack: build ## Attack a fleet as it is installed: by devices, strangers, 
 test-tools: ## Tests of the test control plane, and of what judges security findings
 	cd test/controlplane && go test -timeout 10m ./...
 	cd test/findings && go test ./...
+
+.PHONY: test-load
+test-load: build ## Load with 20 and with 2,000 devices, held to generous bounds
+	go test -count=1 -timeout 15m -v ./test/load
+
+.PHONY: load
+load: build ## Load with DEVICES simulated devices (20) and DEPLOYMENTS Deployments (3), with all figures
+	go build -o $(BIN)/ ./test/load
+	$(BIN)/load --bin $(BIN) --manifests manifests $(if $(DEVICES),--devices $(DEVICES)) $(if $(DEPLOYMENTS),--deployments $(DEPLOYMENTS)) $(if $(JSON),--json $(JSON))
 
 .PHONY: bench-join
 bench-join: build-test ## Have ten thousand devices join with one token, and approve them in bulk

@@ -1,6 +1,7 @@
 package env
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,8 +89,8 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	return f, nil
 }
 
-// signer is the public key that the operator signs with.
-func (f *Fleet) signer() (string, error) {
+// Signer is the public key that the operator signs with.
+func (f *Fleet) Signer() (string, error) {
 	keys, err := bus.ReadKeys(f.OperatorSeed())
 	if err != nil {
 		return "", err
@@ -134,7 +135,7 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 		Name: "the operator", Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", "operator.log"),
 		Args: []string{
 			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.OperatorSeed(), "--nats-ca-file", f.CAFile(),
-			"--health-addr", f.operatorHealth, "--metrics-addr", "0", "--live-addr", f.operatorLive,
+			"--health-addr", f.operatorHealth, "--metrics-addr", cmp.Or(f.MetricsAddr, "0"), "--live-addr", f.operatorLive,
 			"--live-cert-file", filepath.Join(f.liveDir(), pki.CertificateKey), "--live-key-file", filepath.Join(f.liveDir(), pki.PrivateKey),
 			// Short, so that an operator that was killed is followed by its next self soon.
 			"--enable-leader-election=true", "--leader-election-lease-duration=4s",

@@ -14,6 +14,11 @@ type Options struct {
 	Dir string
 	// Bin holds the binaries that `make build` made.
 	Bin string
+	// ServeNATS starts the NATS server with the configuration in a file, to listen on an
+	// address, instead of the control plane. Nil leaves it to that.
+	ServeNATS func(config, addr string) error
+	// MetricsAddr is where the operator serves metrics and profiles; empty is nowhere.
+	MetricsAddr string
 }
 
 // CAFile is what the NATS server's certificate is checked against, after InstallOperator.

@@ -49,7 +49,7 @@ func (f *Fleet) Simulate(count int) error {
 // StartSimulated makes an approved Device with the labels for each simulated
 // device, and connects it. The namespace has to exist.
 func (f *Fleet) StartSimulated(ctx context.Context, labels map[string]string, answer simulated.Answer) error {
-	signer, err := f.signer()
+	signer, err := f.Signer()
 	if err != nil {
 		return err
 	}

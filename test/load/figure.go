@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// figure is something measured, and what it is held against.
+type figure struct {
+	Name string `json:"name"`
+	// Value in Unit.
+	Value float64 `json:"value"`
+	Unit  string  `json:"unit"`
+	// Raw is the same without fleet, in this run; 0 is for none.
+	Raw     float64 `json:"raw,omitempty"`
+	RawName string  `json:"rawName,omitempty"`
+	// Budget in words, and Limit in Unit that Value has to reach or must not go beyond;
+	// empty for none.
+	Budget  string  `json:"budget,omitempty"`
+	Limit   float64 `json:"limit,omitempty"`
+	AtLeast bool    `json:"atLeast,omitempty"`
+}
+
+// atMost and atLeast hold a figure to a limit.
+func (f figure) atMost(limit float64, budget string) figure {
+	f.Budget, f.Limit = budget, limit
+	return f
+}
+
+func (f figure) atLeast(limit float64, budget string) figure {
+	f.Budget, f.Limit, f.AtLeast = budget, limit, true
+	return f
+}
+
+// kept reports whether the figure is within its limit, or beyond it by that factor at most.
+func (f figure) kept(slack float64) bool {
+	switch {
+	case f.Budget == "":
+		return true
+	case f.AtLeast:
+		return f.Value*slack >= f.Limit
+	}
+	return f.Value <= f.Limit*slack
+}
+
+// number is short, and has the unit.
+func number(v float64, unit string) string {
+	digits := 3
+	switch {
+	case v == 0 || v >= 100:
+		digits = 0
+	case v >= 1:
+		digits = 1
+	}
+	return strings.TrimSpace(strconv.FormatFloat(v, 'f', digits, 64) + " " + unit)
+}
+
+func writeTable(w io.Writer, figures []figure) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "FIGURE\tMEASURED\tRAW\tBUDGET\t")
+	for _, f := range figures {
+		raw, verdict := "-", "-"
+		if f.Raw != 0 {
+			raw = strings.TrimSpace(number(f.Raw, f.Unit) + " " + f.RawName)
+		}
+		if f.Budget != "" {
+			verdict = "✔ " + f.Budget
+			if !f.kept(1) {
+				verdict = "✘ " + f.Budget
+			}
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", f.Name, number(f.Value, f.Unit), raw, verdict)
+	}
+	return t.Flush()
+}
+
+// results are what a run has measured, for a program.
+type results struct {
+	Devices     int      `json:"devices"`
+	Deployments int      `json:"deployments"`
+	TCP         int      `json:"tcp"`
+	Figures     []figure `json:"figures"`
+}
+
+func (r results) write(path string) error {
+	data, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(data, '\n'), 0o644)
+}

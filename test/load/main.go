@@ -1,0 +1,70 @@
+// Command fleet-load brings up a control plane and as many simulated devices as are
+// asked for, rolls Deployments out to them, and prints what that cost beside what the
+// same machine can do at best. `make load` runs it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/nationtech/fleet/test/env"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	if err := command().ExecuteContext(ctx); err != nil {
+		if errors.Is(err, context.Canceled) {
+			fmt.Fprintln(os.Stderr, "fleet-load: interrupted")
+			os.Exit(130)
+		}
+		fmt.Fprintf(os.Stderr, "fleet-load: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// options of a run.
+type options struct {
+	devices, deployments, tcp           int
+	duration, heartbeat                 time.Duration
+	dir, bin, manifests, json, profiles string
+}
+
+func command() *cobra.Command {
+	var o options
+	c := &cobra.Command{
+		Use: "fleet-load", Short: "Put a fleet of simulated devices under load", Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
+		Long: `Brings up a control plane, an operator and simulated devices: the agent's own code above
+a runtime that takes as long as podman and has no containers. The first devices connect
+by TCP and TLS as far as file descriptors go, the others within this process, where the
+NATS server is.`,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if o.devices < 1 || o.deployments < 1 {
+				return errors.New("--devices and --deployments have to be at least 1")
+			}
+			l := &load{options: o, progress: env.NewProgress(c.ErrOrStderr()), out: c.OutOrStdout()}
+			return l.run(c.Context())
+		},
+	}
+	f := c.Flags()
+	f.IntVar(&o.devices, "devices", 20, "how many devices")
+	f.IntVar(&o.deployments, "deployments", 3, "how many Deployments, each for all devices")
+	f.IntVar(&o.tcp, "tcp", 5000, "how many devices at most connect by TCP and TLS; the others in this process")
+	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long the steady state is measured")
+	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "time between two heartbeats of a device")
+	f.StringVar(&o.bin, "bin", "bin", "folder of the binaries")
+	f.StringVar(&o.manifests, "manifests", "manifests", "folder of the manifests")
+	f.StringVar(&o.json, "json", "", "file for the figures")
+	f.StringVar(&o.profiles, "profiles", "", "folder for profiles of the operator's CPU, one for each step")
+	// Short, because unix sockets are below it.
+	f.StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "fleet-load"), "folder for everything that the run writes; it is removed")
+	return c
+}

@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+)
+
+// bareServer is a NATS server with nothing of fleet's but its streams.
+func bareServer(ctx context.Context, dir string) (*server.Server, error) {
+	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
+	if err != nil {
+		return nil, err
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		return nil, errors.New("the bare NATS server is not ready after 10 s")
+	}
+	return s, nil
+}
+
+// raw is what the machine does at best.
+type raw struct {
+	// publish is how many keys a second are stored and republished, received how long it
+	// takes until all devices have one of theirs.
+	publish  float64
+	received time.Duration
+}
+
+// measureRaw writes a value of that many bytes for each device to the stream of desired
+// state, with every device subscribed to its own as an agent is and doing nothing else.
+func measureRaw(ctx context.Context, dir string, devices, size int, progress func(string, ...any)) (raw, error) {
+	s, err := bareServer(ctx, filepath.Join(dir, "raw"))
+	if err != nil {
+		return raw{}, err
+	}
+	defer os.RemoveAll(filepath.Join(dir, "raw"))
+	defer s.WaitForShutdown()
+	defer s.Shutdown()
+	connect := func() (*nats.Conn, error) {
+		return nats.Connect("", nats.InProcessServer(s), nats.Timeout(30*time.Second))
+	}
+	nc, err := connect()
+	if err != nil {
+		return raw{}, err
+	}
+	defer nc.Close()
+	js, err := bus.JetStream(nc)
+	if err != nil {
+		return raw{}, err
+	}
+	if err := bus.EnsureStreams(ctx, js, bus.StreamOptions{}); err != nil {
+		return raw{}, err
+	}
+	value := make([]byte, size)
+	write := func() (time.Duration, error) {
+		begun := time.Now()
+		w := bus.NewWriter(js)
+		for n := range devices {
+			if err := w.Put(ctx, contracts.DeviceID(fmt.Sprintf("load-%06d", n)), "load-1", value); err != nil {
+				return 0, err
+			}
+		}
+		return time.Since(begun), w.Flush(ctx)
+	}
+	// Without anybody who listens, several times: small fleets are written in no time.
+	var out raw
+	begun, written := time.Now(), 0
+	for written == 0 || written < 20_000 && time.Since(begun) < 5*time.Second {
+		if _, err := write(); err != nil {
+			return raw{}, err
+		}
+		written += devices
+	}
+	out.publish = float64(written) / time.Since(begun).Seconds()
+
+	var received atomic.Int64
+	all := make(chan struct{})
+	conns := make([]*nats.Conn, devices)
+	defer func() {
+		var group errgroup.Group
+		group.SetLimit(256)
+		for _, c := range conns {
+			if c != nil {
+				group.Go(func() error { c.Close(); return nil })
+			}
+		}
+		_ = group.Wait() // closing has no error
+	}()
+	group, _ := errgroup.WithContext(ctx)
+	group.SetLimit(64)
+	for n := range conns {
+		group.Go(func() error {
+			c, err := connect()
+			if err != nil {
+				return err
+			}
+			conns[n] = c
+			if _, err := c.Subscribe(contracts.DesiredStateSubject(contracts.DeviceID(fmt.Sprintf("load-%06d", n)), "*"), func(*nats.Msg) {
+				if received.Add(1) == int64(devices) {
+					close(all)
+				}
+			}); err != nil {
+				return err
+			}
+			return c.Flush()
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return raw{}, fmt.Errorf("connect %d bare clients: %w", devices, err)
+	}
+	begun = time.Now()
+	if _, err := write(); err != nil {
+		return raw{}, err
+	}
+	select {
+	case <-all:
+	case <-ctx.Done():
+		return raw{}, context.Cause(ctx)
+	case <-time.After(2 * time.Minute):
+		return raw{}, fmt.Errorf("%d of %d bare clients have received a value after 2 minutes", received.Load(), devices)
+	}
+	out.received = time.Since(begun)
+	progress("  raw: %.0f keys/s stored and republished, %d bare clients have theirs after %s", out.publish, devices, out.received.Round(time.Millisecond))
+	return out, nil
+}
