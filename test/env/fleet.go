@@ -62,11 +62,11 @@ func New(o Options, ids ...string) (*Fleet, error) {
 	if err := os.MkdirAll(filepath.Join(o.Dir, "logs"), 0o700); err != nil {
 		return nil, err
 	}
-	health, err := freeAddr()
+	health, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
-	live, err := freeAddr()
+	live, err := FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -332,8 +332,8 @@ func (f *Fleet) Close() error {
 	return errors.Join(errs...)
 }
 
-// freeAddr is a loopback address that nobody listens on.
-func freeAddr() (string, error) {
+// FreeAddr is a loopback address that nobody listens on.
+func FreeAddr() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", err

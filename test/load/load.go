@@ -168,7 +168,7 @@ func (l *load) bringUp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	addr, err := freeAddr()
+	addr, err := env.FreeAddr()
 	if err != nil {
 		return err
 	}
@@ -619,15 +619,6 @@ func (l *load) until(ctx context.Context, limit time.Duration, what string, look
 		}
 		return fmt.Errorf("%d of %d", is, want)
 	})
-}
-
-func freeAddr() (string, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer listener.Close()
-	return listener.Addr().String(), nil
 }
 
 // watchReady counts the Devices that get Ready from now on.
