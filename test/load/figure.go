@@ -24,6 +24,8 @@ type figure struct {
 	Budget  string  `json:"budget,omitempty"`
 	Limit   float64 `json:"limit,omitempty"`
 	AtLeast bool    `json:"atLeast,omitempty"`
+	// Large marks a budget for a large fleet.
+	Large bool `json:"-"`
 }
 
 // atMost and atLeast hold a figure to a limit.
@@ -34,6 +36,12 @@ func (f figure) atMost(limit float64, budget string) figure {
 
 func (f figure) atLeast(limit float64, budget string) figure {
 	f.Budget, f.Limit, f.AtLeast = budget, limit, true
+	return f
+}
+
+// ofLarge says that the budget is one for a large fleet.
+func (f figure) ofLarge() figure {
+	f.Large = true
 	return f
 }
 

@@ -99,8 +99,12 @@ func (c *count) await(ctx context.Context, limit time.Duration, what string) err
 // is the time of one step that is measured.
 const judged = 1000
 
+// large is the fleet that budgets are for whose figures grow with the fleet: a smaller one
+// that keeps them has shown nothing.
+const large = 100_000
+
 func (l *load) add(f figure) {
-	if l.devices < judged {
+	if l.devices < judged || f.Large && l.devices < large {
 		f.Budget = ""
 	}
 	l.figures = append(l.figures, f)
@@ -484,8 +488,8 @@ func (l *load) steady(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.add(figure{Name: "heartbeats: the operator's CPU", Value: 100 * operator.cores, Unit: "% of a core"}.atMost(15, "≤ 15 % at 100,000"))
-	l.add(figure{Name: "heartbeats: the operator's memory", Value: float64(operator.resident) / mib, Unit: "MiB"}.atMost(1024, "≤ 1 GiB at 100,000"))
+	l.add(figure{Name: "heartbeats: the operator's CPU", Value: 100 * operator.cores, Unit: "% of a core"}.atMost(15, "≤ 15 %").ofLarge())
+	l.add(figure{Name: "heartbeats: the operator's memory", Value: float64(operator.resident) / mib, Unit: "MiB"}.atMost(1024, "≤ 1 GiB").ofLarge())
 	l.busy = self.cores
 	return nil
 }
@@ -535,7 +539,7 @@ func (l *load) status(ctx context.Context) error {
 		}
 		best = min(best, time.Since(begun))
 	}
-	l.add(figure{Name: "kubectl fleet status", Value: best.Seconds(), Unit: "s"}.atMost(1, "≤ 1 s at 100,000"))
+	l.add(figure{Name: "kubectl fleet status", Value: best.Seconds(), Unit: "s"}.atMost(1, "≤ 1 s").ofLarge())
 	return nil
 }
 
@@ -556,7 +560,7 @@ func (l *load) coldStart(ctx context.Context) error {
 	if err := l.fleet.StartOperator(ctx); err != nil {
 		return err
 	}
-	l.add(figure{Name: "the operator starts: a complete view", Value: time.Since(begun).Seconds(), Unit: "s"}.atMost(15, "≤ 15 s at 100,000"))
+	l.add(figure{Name: "the operator starts: a complete view", Value: time.Since(begun).Seconds(), Unit: "s"}.atMost(15, "≤ 15 s").ofLarge())
 	return nil
 }
 
