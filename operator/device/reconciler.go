@@ -121,8 +121,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		r.pace.Settled(request.NamespacedName)
 		return result, nil
 	}
-	settle := time.Duration(r.Roster.Len()) * time.Second / countsPerSecond
-	if wait := r.pace.Wait(request.NamespacedName, urgent, settle); wait > 0 {
+	if wait := r.pace.Wait(request.NamespacedName, urgent, r.round(countsPerSecond)); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	r.announce(obj, before)
@@ -134,7 +133,12 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 
 // refresh is heartbeatRefresh in a fleet of this size.
 func (r *Reconciler) refresh() time.Duration {
-	return max(heartbeatRefresh, time.Duration(r.Roster.Len())*time.Second/refreshesPerSecond)
+	return max(heartbeatRefresh, r.round(refreshesPerSecond))
+}
+
+// round is how long it takes to go once through the fleet, that many in a second.
+func (r *Reconciler) round(perSecond int) time.Duration {
+	return time.Duration(r.Roster.Len()) * time.Second / time.Duration(perSecond)
 }
 
 // withdraw has the device remove what it runs and no Deployment wants, and which it
