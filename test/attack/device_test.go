@@ -131,12 +131,7 @@ func (w *world) byDevice() {
 	})
 
 	w.vain("has answers go to what is not its own", func(w *world) {
-		ear := w.connect(w.bystander.ID, w.key(w.bystander), false)
-		hears := []string{"fleet.ds." + w.bystander.ID + ".*", "_INBOX_" + w.bystander.ID + ".>", "device-commands." + w.bystander.ID + ".*"}
-		for _, subject := range hears {
-			ear.listen(subject, "")
-		}
-		must(w.T, ear.Flush())
+		ear, hears := w.eavesdrop()
 		h := w.connect(w.attacker.ID, w.key(w.attacker), false)
 		w.divert(h, w.attackersRequests())
 		w.diverted(ear, hears, 4) // of the three buckets and of the snapshot
@@ -254,6 +249,18 @@ func (w *world) divert(h *hostile, requests []request) {
 		h.send(&nats.Msg{Subject: requests[0].subject, Reply: "fleet.ds." + id + ".last", Data: requests[0].data})
 	}
 	must(w.T, h.Flush())
+}
+
+// eavesdrop is another device that listens to all that it may, and to what that is.
+func (w *world) eavesdrop() (ear *hostile, hears []string) {
+	w.Helper()
+	ear = w.connect(w.bystander.ID, w.key(w.bystander), false)
+	hears = []string{"fleet.ds." + w.bystander.ID + ".*", "_INBOX_" + w.bystander.ID + ".>", "device-commands." + w.bystander.ID + ".*"}
+	for _, subject := range hears {
+		ear.listen(subject, "")
+	}
+	must(w.T, ear.Flush())
+	return ear, hears
 }
 
 // diverted waits for answers at the subject of an order, and looks at what has arrived at

@@ -116,12 +116,7 @@ func (w *world) byStranger() {
 		}
 	})
 	w.vain("has the operator's answer go elsewhere while it asks to join", func(w *world) {
-		ear := w.connect(w.bystander.ID, w.key(w.bystander), false)
-		hears := []string{"fleet.ds." + w.bystander.ID + ".*", "_INBOX_" + w.bystander.ID + ".>", "device-commands." + w.bystander.ID + ".*"}
-		for _, subject := range hears {
-			ear.listen(subject, "")
-		}
-		must(w.T, ear.Flush())
+		ear, hears := w.eavesdrop()
 		h := w.connect("nobody", own, true)
 		ask := encode(contracts.JoinRequest{Device: contracts.DeviceID(w.victim.ID), Nonce: "0123456789abcdef"})
 		w.divert(h, []request{{subject: contracts.JoinSubject(public), data: ask, inTurn: true}})

@@ -3,31 +3,15 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/nationtech/fleet/test/env"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
-		if errors.Is(err, context.Canceled) {
-			fmt.Fprintln(os.Stderr, "demo: interrupted")
-			os.Exit(130)
-		}
-		fmt.Fprintf(os.Stderr, "demo: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { env.Main(command()) }
 
 func command() *cobra.Command {
 	root := &cobra.Command{Use: "demo", Short: "Bring up a fleet on this machine", SilenceUsage: true, SilenceErrors: true}

@@ -4,13 +4,9 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,18 +14,7 @@ import (
 	"github.com/nationtech/fleet/test/env"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
-	if err := command().ExecuteContext(ctx); err != nil {
-		if errors.Is(err, context.Canceled) {
-			fmt.Fprintln(os.Stderr, "fleet-load: interrupted")
-			os.Exit(130)
-		}
-		fmt.Fprintf(os.Stderr, "fleet-load: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { env.Main(command()) }
 
 // options of a run.
 type options struct {

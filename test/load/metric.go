@@ -1,8 +1,8 @@
 package main
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,30 +11,53 @@ import (
 	"runtime/pprof"
 	"strings"
 
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
 )
 
-// metric reads one of the operator's.
-func (l *load) metric(ctx context.Context, name string) (float64, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.fleet.MetricsAddr+"/metrics", nil)
+// ask asks the operator for what it serves beside its metrics, and them.
+func (l *load) ask(ctx context.Context, path string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.fleet.MetricsAddr+path, nil)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer response.Body.Close()
+	data, err := io.ReadAll(response.Body)
+	if err == nil && response.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s answers %s", path, response.Status)
+	}
+	return data, err
+}
+
+// metric finds one in what a process says of itself.
+func metric(text []byte, name string) (*dto.MetricFamily, error) {
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(response.Body)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(text))
+	if err != nil {
+		return nil, err
+	}
+	if f := families[name]; f != nil && len(f.Metric) > 0 {
+		return f, nil
+	}
+	return nil, fmt.Errorf("there is no metric %s", name)
+}
+
+// online is how many devices the operator has online.
+func (l *load) online(ctx context.Context) (int, error) {
+	text, err := l.ask(ctx, "/metrics")
 	if err != nil {
 		return 0, err
 	}
-	if f := families[name]; f != nil && len(f.Metric) > 0 && f.Metric[0].Gauge != nil {
-		return f.Metric[0].Gauge.GetValue(), nil
+	family, err := metric(text, "fleet_devices_online")
+	if err != nil {
+		return 0, err
 	}
-	return 0, fmt.Errorf("the operator has no metric %s", name)
+	return int(family.Metric[0].GetGauge().GetValue()), nil
 }
 
 // apiWrites is how many times the API server was asked to write what the operator writes.
@@ -43,14 +66,9 @@ func (l *load) apiWrites(ctx context.Context) (float64, error) {
 	if err != nil {
 		return 0, err
 	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(strings.NewReader(text))
+	family, err := metric([]byte(text), "apiserver_request_total")
 	if err != nil {
 		return 0, err
-	}
-	family := families["apiserver_request_total"]
-	if family == nil {
-		return 0, errors.New("the API server has no metric apiserver_request_total")
 	}
 	sum := 0.0
 	for _, m := range family.Metric {
@@ -88,8 +106,13 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 		defer close(done)
 		for n := 1; ctx.Err() == nil; n++ {
 			name := fmt.Sprintf("%s-%d.pprof", strings.ReplaceAll(step, " ", "-"), n)
-			if err := l.download(ctx, "/debug/pprof/profile?seconds=5", filepath.Join(l.profiles, name)); err != nil {
+			data, err := l.ask(ctx, "/debug/pprof/profile?seconds=5")
+			if err != nil {
 				return // the step is over, or the operator
+			}
+			if err := os.WriteFile(filepath.Join(l.profiles, name), data, 0o644); err != nil {
+				l.progress.Say("  no profile of the operator: %v", err)
+				return
 			}
 		}
 	}()
@@ -97,22 +120,8 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 		cancel()
 		<-done
 		pprof.StopCPUProfile()
+		if err := own.Close(); err != nil {
+			l.progress.Say("  no profile of devices and broker: %v", err)
+		}
 	}
-}
-
-func (l *load) download(ctx context.Context, path, file string) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.fleet.MetricsAddr+path, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	data, err := io.ReadAll(response.Body)
-	if err != nil || response.StatusCode != http.StatusOK {
-		return errors.Join(err, fmt.Errorf("%s answers %s", path, response.Status))
-	}
-	return os.WriteFile(file, data, 0o644)
 }

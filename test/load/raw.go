@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -18,7 +17,7 @@ import (
 )
 
 // bareServer is a NATS server with nothing of fleet's but its streams.
-func bareServer(ctx context.Context, dir string) (*server.Server, error) {
+func bareServer(dir string) (*server.Server, error) {
 	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
 	if err != nil {
 		return nil, err
@@ -41,7 +40,7 @@ type raw struct {
 // measureRaw writes a value of that many bytes for each device to the stream of desired
 // state, with every device subscribed to its own as an agent is and doing nothing else.
 func measureRaw(ctx context.Context, dir string, devices, size int, progress func(string, ...any)) (raw, error) {
-	s, err := bareServer(ctx, filepath.Join(dir, "raw"))
+	s, err := bareServer(filepath.Join(dir, "raw"))
 	if err != nil {
 		return raw{}, err
 	}
@@ -64,29 +63,27 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 		return raw{}, err
 	}
 	value := make([]byte, size)
-	write := func() (time.Duration, error) {
-		begun := time.Now()
+	write := func() error {
 		w := bus.NewWriter(js)
 		for n := range devices {
 			if err := w.Put(ctx, contracts.DeviceID(fmt.Sprintf("load-%06d", n)), "load-1", value); err != nil {
-				return 0, err
+				return err
 			}
 		}
-		return time.Since(begun), w.Flush(ctx)
+		return w.Flush(ctx)
 	}
 	// Without anybody who listens, several times: small fleets are written in no time.
 	var out raw
 	begun, written := time.Now(), 0
 	for written == 0 || written < 20_000 && time.Since(begun) < 5*time.Second {
-		if _, err := write(); err != nil {
+		if err := write(); err != nil {
 			return raw{}, err
 		}
 		written += devices
 	}
 	out.publish = float64(written) / time.Since(begun).Seconds()
 
-	var received atomic.Int64
-	all := make(chan struct{})
+	received := newCount(devices)
 	conns := make([]*nats.Conn, devices)
 	defer func() {
 		var group errgroup.Group
@@ -107,11 +104,7 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 				return err
 			}
 			conns[n] = c
-			if _, err := c.Subscribe(contracts.DesiredStateSubject(contracts.DeviceID(fmt.Sprintf("load-%06d", n)), "*"), func(*nats.Msg) {
-				if received.Add(1) == int64(devices) {
-					close(all)
-				}
-			}); err != nil {
+			if _, err := c.Subscribe(contracts.DesiredStateSubject(contracts.DeviceID(fmt.Sprintf("load-%06d", n)), "*"), func(*nats.Msg) { received.add() }); err != nil {
 				return err
 			}
 			return c.Flush()
@@ -121,15 +114,11 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 		return raw{}, fmt.Errorf("connect %d bare clients: %w", devices, err)
 	}
 	begun = time.Now()
-	if _, err := write(); err != nil {
+	if err := write(); err != nil {
 		return raw{}, err
 	}
-	select {
-	case <-all:
-	case <-ctx.Done():
-		return raw{}, context.Cause(ctx)
-	case <-time.After(2 * time.Minute):
-		return raw{}, fmt.Errorf("%d of %d bare clients have received a value after 2 minutes", received.Load(), devices)
+	if err := received.await(ctx, 2*time.Minute, "bare clients have received a value"); err != nil {
+		return raw{}, err
 	}
 	out.received = time.Since(begun)
 	progress("  raw: %.0f keys/s stored and republished, %d bare clients have theirs after %s", out.publish, devices, out.received.Round(time.Millisecond))

@@ -1,0 +1,232 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+	"golang.org/x/sync/errgroup"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/test/env"
+)
+
+func (l *load) bringUp(ctx context.Context) (err error) {
+	bin, err := filepath.Abs(l.bin)
+	if err != nil {
+		return err
+	}
+	addr, err := env.FreeAddr()
+	if err != nil {
+		return err
+	}
+	if l.fleet, err = env.New(env.Options{Dir: l.dir, Bin: bin, ServeNATS: l.serveNATS, MetricsAddr: addr}); err != nil {
+		return err
+	}
+	if err := l.fleet.StartControlPlane(ctx); err != nil {
+		return err
+	}
+	if err := l.fleet.InstallOperator(ctx, l.manifests); err != nil {
+		return err
+	}
+	if err := l.fleet.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
+		return err
+	}
+	l.conn, err = bus.Connect(bus.Options{URL: l.fleet.ControlPlane.NATS, SeedFile: l.fleet.OperatorSeed(), CAFile: l.fleet.CAFile(), Name: "fleet-load", Logger: quiet})
+	if err != nil {
+		return err
+	}
+	js, err := bus.JetStream(l.conn)
+	if err != nil {
+		return err
+	}
+	l.desired, err = js.Stream(ctx, contracts.BucketDesiredState.Stream())
+	return err
+}
+
+// serveNATS runs the server in this process, so that devices can connect without
+// descriptors.
+func (l *load) serveNATS(config, addr string) error {
+	o, err := server.ProcessConfigFile(config)
+	if err != nil {
+		return err
+	}
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return err
+	}
+	if o.Port, err = strconv.Atoi(port); err != nil {
+		return err
+	}
+	o.Host, o.StoreDir, o.NoSigs, o.MaxConn = host, filepath.Join(l.dir, "nats-data"), true, 1<<20
+	o.LogFile = filepath.Join(l.dir, "logs", "nats.log")
+	if l.nats, err = server.NewServer(o); err != nil {
+		return err
+	}
+	l.nats.ConfigureLogger()
+	l.nats.Start()
+	if !l.nats.ReadyForConnections(10 * time.Second) {
+		return fmt.Errorf("NATS is not ready after 10 s; its log is %s", o.LogFile)
+	}
+	return nil
+}
+
+// createDevices makes the Devices as Git would, with the operator away, and then changes
+// the status of some of them: what the API server does at best.
+func (l *load) createDevices(ctx context.Context) (err error) {
+	l.fleet.Operator.Stop(10 * time.Second)
+	l.devs = make([]*device, l.devices)
+	begun := time.Now()
+	if err = l.each(ctx, len(l.devs), "made", func(ctx context.Context, n int) (err error) {
+		if l.devs[n], err = newDevice(n); err != nil {
+			return err
+		}
+		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].id), Labels: map[string]string{"fleet": "load"}}}
+		d.Spec.PublicKey, d.Spec.Approved = l.devs[n].public, new(true)
+		return l.fleet.Client.Create(ctx, d)
+	}); err != nil {
+		return err
+	}
+	l.add(figure{Name: "Device objects made", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s"})
+	patches := min(l.devices, 1000)
+	begun = time.Now()
+	if err := l.each(ctx, patches, "", func(ctx context.Context, n int) error {
+		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].id)}}
+		written := d.DeepCopy()
+		d.Status.LastHeartbeatTime = new(metav1.Unix(1, 0))
+		return l.fleet.Client.Status().Patch(ctx, d, client.MergeFrom(written))
+	}); err != nil {
+		return err
+	}
+	l.patches = float64(patches) / time.Since(begun).Seconds()
+	if l.settled, err = l.apiWrites(ctx); err != nil {
+		return err
+	}
+	if l.ready, err = watchReady(ctx, l.fleet.Client, l.devices); err != nil {
+		return err
+	}
+	return l.fleet.StartOperator(ctx)
+}
+
+// each does something for numbers from 0, as many at once as the API server is asked.
+func (l *load) each(ctx context.Context, count int, what string, do func(context.Context, int) error) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(apiClients)
+	last := time.Now()
+	for n := range count {
+		if ctx.Err() != nil {
+			break
+		}
+		if what != "" && time.Since(last) > 5*time.Second {
+			last = time.Now()
+			l.progress.Say("  %d of %d %s", n, count, what)
+		}
+		group.Go(func() error { return do(ctx, n) })
+	}
+	return group.Wait()
+}
+
+func (l *load) connect(ctx context.Context) error {
+	operator, err := l.fleet.Signer()
+	if err != nil {
+		return err
+	}
+	l.received = map[string]*count{}
+	s := settings{operator: operator, heartbeat: l.heartbeat, told: l.told, bus: bus.Options{URL: l.fleet.ControlPlane.NATS, CAFile: l.fleet.CAFile()}}
+	self, err := usageOf(os.Getpid())
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	if err := l.each(ctx, len(l.devs), "started", func(_ context.Context, n int) error {
+		var in nats.InProcessConnProvider
+		if n >= l.tcp {
+			in = l.nats
+		}
+		return l.devs[n].start(s, in)
+	}); err != nil {
+		return err
+	}
+	if err := l.until(ctx, 20*time.Minute, "devices online", func(ctx context.Context) (int, int, error) {
+		online, err := l.online(ctx)
+		return online, l.devices, err
+	}); err != nil {
+		return err
+	}
+	took := time.Since(begun)
+	l.add(figure{Name: "devices connect, until the operator has them online", Value: float64(l.devices) / took.Seconds(), Unit: "/s"})
+	if err := l.ready.await(ctx, 30*time.Minute, "Devices are Ready in the API server"); err != nil {
+		return err
+	}
+	l.add(figure{Name: "Device objects get Ready", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})
+	now, err := usageOf(os.Getpid())
+	if err != nil {
+		return err
+	}
+	l.add(figure{Name: "memory of a device and its connection, both ends", Value: float64(now.resident-self.resident) / float64(l.devices) / 1024, Unit: "KiB"})
+	return nil
+}
+
+func (l *load) close() {
+	var group errgroup.Group
+	group.SetLimit(256)
+	for _, d := range l.devs {
+		if d != nil {
+			group.Go(func() error { d.stop(); return nil })
+		}
+	}
+	_ = group.Wait() // stopping has no error
+	if l.conn != nil {
+		l.conn.Close()
+	}
+	if l.fleet != nil {
+		if err := l.fleet.Close(); err != nil {
+			l.progress.Say("stop everything: %v", err)
+		}
+	}
+	if l.nats != nil {
+		l.nats.Shutdown()
+		l.nats.WaitForShutdown()
+	}
+}
+
+// watchReady counts the Devices that get Ready from now on.
+func watchReady(ctx context.Context, c client.WithWatch, devices int) (*count, error) {
+	list := &metav1.PartialObjectMetadataList{}
+	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("DeviceList"))
+	if err := c.List(ctx, list, client.InNamespace(namespace), client.Limit(1)); err != nil {
+		return nil, err
+	}
+	w, err := c.Watch(ctx, &v1alpha1.DeviceList{}, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	if err != nil {
+		return nil, err
+	}
+	ready := newCount(devices)
+	go func() {
+		defer w.Stop()
+		seen := map[string]bool{}
+		for e := range w.ResultChan() {
+			d, ok := e.Object.(*v1alpha1.Device)
+			if ok && !seen[d.Name] && meta.IsStatusConditionTrue(d.Status.Conditions, "Ready") {
+				seen[d.Name] = true
+				ready.add()
+				if len(seen) == devices {
+					return
+				}
+			}
+		}
+	}()
+	return ready, nil
+}

@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/test/env"
+)
+
+// told counts an order that a device has taken in.
+func (l *load) told(o contracts.Order) {
+	if o.Desired == nil {
+		return
+	}
+	l.expect(o.Desired.Revision).add()
+	if hold := l.hold.Load(); hold != nil {
+		<-*hold
+	}
+}
+
+// expect is the count of a revision.
+func (l *load) expect(revision string) *count {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.received[revision] == nil {
+		l.received[revision] = newCount(l.devices)
+	}
+	return l.received[revision]
+}
+
+func (l *load) deployment(n int, version string) *v1alpha1.Deployment {
+	d := &v1alpha1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: fmt.Sprintf("load-%d", n)}}
+	d.Spec.TargetSelector.MatchLabels = map[string]string{"fleet": "load"}
+	d.Spec.Rollout.MaxUnavailable = new(intstr.FromString("100%"))
+	d.Spec.Score.Podman = &v1alpha1.PodmanScore{Containers: []v1alpha1.Container{{
+		Name: "app", Image: fmt.Sprintf("registry.example.com/app-%d:%s", n, version),
+		// As much as a workload has: an order is about 1 KiB then.
+		Env: []v1alpha1.EnvVar{{Name: "SETTINGS", Value: strings.Repeat("x", 300)}},
+	}}}
+	return d
+}
+
+func (l *load) deploy(ctx context.Context) error {
+	begun := time.Now()
+	for n := range l.deployments {
+		if err := l.fleet.Client.Create(ctx, l.deployment(n+1, "v1")); err != nil {
+			return err
+		}
+	}
+	if err := l.complete(ctx); err != nil {
+		return err
+	}
+	l.add(figure{Name: "all Deployments of all devices, from the first object to the last status", Value: time.Since(begun).Seconds(), Unit: "s"})
+	return nil
+}
+
+// complete waits until Deployments say that every device runs them.
+func (l *load) complete(ctx context.Context) error {
+	return l.until(ctx, 20*time.Minute, "placements succeeded", func(ctx context.Context) (int, int, error) {
+		list := &v1alpha1.DeploymentList{}
+		if err := l.fleet.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return 0, 0, err
+		}
+		succeeded := 0
+		for _, d := range list.Items {
+			if a := d.Status.Aggregate; a != nil && d.Status.ObservedGeneration == d.Generation && a.Updated == a.Matched {
+				succeeded += int(a.Succeeded)
+			}
+		}
+		return succeeded, l.deployments * l.devices, nil
+	})
+}
+
+// settleAfter waits until the operator has nothing more to write, and says how much it
+// has written since that was last so.
+func (l *load) settleAfter(name string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		before, last := l.settled, time.Now()
+		err := env.Until(ctx, 30*time.Minute, "the API server is left alone", func(ctx context.Context) error {
+			now, err := l.apiWrites(ctx)
+			if err != nil {
+				return err
+			}
+			if now != l.settled {
+				l.settled, last = now, time.Now()
+			}
+			if since := time.Since(last); since < quietTime {
+				return fmt.Errorf("the last write was %s ago", since)
+			}
+			return nil
+		})
+		l.add(figure{Name: name, Value: (l.settled - before) / float64(l.devices)})
+		return err
+	}
+}
+
+// quietTime is for how long nothing is written when nothing is left to be.
+const quietTime = 3 * time.Second
+
+// change rolls out another image of the first Deployment and times the way: until all
+// devices are told, have received it, and are said to run it. What devices do then they do
+// in the field with processors of their own: here they begin when all have received it.
+func (l *load) change(ctx context.Context) error {
+	hold := make(chan struct{})
+	release := sync.OnceFunc(func() { close(hold) })
+	defer release()
+	l.hold.Store(&hold)
+	before, err := l.desired.Info(ctx)
+	if err != nil {
+		return err
+	}
+	d := &v1alpha1.Deployment{}
+	if err := l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d); err != nil {
+		return err
+	}
+	d.Spec.Score = l.deployment(1, "v2").Spec.Score
+	operator, err := usageOf(l.fleet.Operator.PID())
+	if err != nil {
+		return err
+	}
+	begun := time.Now()
+	if err := l.fleet.Client.Update(ctx, d); err != nil {
+		return err
+	}
+	first := begun
+	var told time.Duration
+	if err := l.until(ctx, 10*time.Minute, "devices told", func(ctx context.Context) (int, int, error) {
+		info, err := l.desired.Info(ctx)
+		if err != nil {
+			return 0, 0, err
+		}
+		n := int(info.State.LastSeq - before.State.LastSeq)
+		if told = time.Since(begun); n == 0 {
+			first = time.Now() // the last moment at which nobody was told
+		}
+		return n, l.devices, nil
+	}); err != nil {
+		return err
+	}
+	if err := l.fleet.Client.Get(ctx, client.ObjectKeyFromObject(d), d); err != nil {
+		return err
+	}
+	revision := d.Status.UpdateRevision
+	if err := l.expect(revision).await(ctx, 10*time.Minute, "devices have received "+revision); err != nil {
+		return err
+	}
+	received := time.Since(begun)
+	release()
+	if err := l.complete(ctx); err != nil {
+		return err
+	}
+	after, err := usageOf(l.fleet.Operator.PID())
+	if err != nil {
+		return err
+	}
+	l.add(figure{Name: "one change: from the API server's answer until the first device is told", Value: first.Sub(begun).Seconds(), Unit: "s"})
+	rate := float64(l.devices) / (told - first.Sub(begun)).Seconds()
+	l.add(figure{Name: "one change: devices told from then on", Value: rate, Unit: "/s", Raw: l.raw.publish, RawName: "published"}.atLeast(l.raw.publish/2, "≥ 50 % of raw"))
+	l.add(figure{Name: "one change: all devices have received it", Value: received.Seconds(), Unit: "s", Raw: l.raw.received.Seconds()}.atMost(2*l.raw.received.Seconds(), "≤ 2 × raw"))
+	l.add(figure{Name: "one change: its status says that all devices run it", Value: time.Since(begun).Seconds(), Unit: "s"})
+	l.add(figure{Name: "one change: the operator's CPU for each device", Value: float64((after.cpu - operator.cpu).Microseconds()) / float64(l.devices), Unit: "µs"})
+	return nil
+}
+
+// check looks at every aggregate.
+func (l *load) check(ctx context.Context) error {
+	list := &v1alpha1.DeploymentList{}
+	if err := l.fleet.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
+		return err
+	}
+	n := int32(l.devices)
+	want := v1alpha1.Aggregate{Matched: n, Updated: n, Succeeded: n}
+	for _, d := range list.Items {
+		if d.Status.Aggregate == nil || *d.Status.Aggregate != want {
+			return fmt.Errorf("deployment %s says %+v, want %+v", d.Name, d.Status.Aggregate, want)
+		}
+		if !meta.IsStatusConditionTrue(d.Status.Conditions, "Ready") {
+			return fmt.Errorf("deployment %s is not Ready: %+v", d.Name, d.Status.Conditions)
+		}
+	}
+	if len(list.Items) != l.deployments {
+		return fmt.Errorf("there are %d Deployments, want %d", len(list.Items), l.deployments)
+	}
+	return nil
+}
