@@ -242,7 +242,7 @@ func AsCommandError(err error) *CommandError {
 
 // DecodeCommandRequest reads what a device is commanded.
 func DecodeCommandRequest(data []byte) (CommandRequest, error) {
-	return decode[CommandRequest](data, MaxCommandSize)
+	return decode[CommandRequest](data)
 }
 
 // SessionOf finds the session that a request names which is otherwise not understood,
@@ -259,7 +259,7 @@ func SessionOf(data []byte) (SessionID, bool) {
 
 // DecodeCommandReply reads what a device answers.
 func DecodeCommandReply(data []byte) (CommandReply, error) {
-	return decode[CommandReply](data, MaxCommandSize)
+	return decode[CommandReply](data)
 }
 
 func (r *CommandRequest) validate() error {
@@ -294,7 +294,7 @@ func validateTarget(n DeploymentName, container string) error {
 	if _, err := ParseDeploymentName(string(n)); err != nil {
 		return err
 	}
-	if container != "" && (len(container) > 63 || !dnsLabel.MatchString(container)) {
+	if container != "" && !isDNSLabel(container, 63) {
 		return fmt.Errorf("container %q is not a DNS label", clip(container))
 	}
 	return nil
@@ -386,7 +386,7 @@ func (e *CommandEnd) validate() error {
 		return errors.New("an end with an error has nothing else")
 	}
 	for _, name := range e.Restarted {
-		if len(name) > 63 || !dnsLabel.MatchString(name) {
+		if !isDNSLabel(name, 63) {
 			return fmt.Errorf("field restarted: %q is not a DNS label", clip(name))
 		}
 	}

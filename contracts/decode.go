@@ -37,85 +37,87 @@ type Value interface {
 		Snapshot | SnapshotRequest | CommandRequest | CommandReply | JoinRequest | JoinClaim | JoinReply | JoinStatement
 }
 
+// value is what Encode and decode need of a Value.
+type value[T any] interface {
+	*T
+	// head is where the version is, and how many bytes the value may take.
+	head() (version *int, limit int)
+	validate() error
+}
+
+// fitter is a value of which parts are cut until they fit.
+type fitter interface{ fit() }
+
 // Encode writes a value with its version. It refuses what Decode would refuse, so
 // that nonsense is seen by who made it.
-func Encode[T Value](v T) ([]byte, error) {
-	var limit int
-	var invalid error
-	switch v := any(&v).(type) {
-	case *DesiredState:
-		v.V, limit, invalid = Version, MaxDesiredStateSize, v.validate()
-	case *Withdrawal:
-		v.V, limit, invalid = Version, maxWithdrawalSize, v.validate()
-	case *Envelope:
-		v.V, limit, invalid = Version, MaxEnvelopeSize, v.validate()
-	case *Handover:
-		v.V, limit, invalid = Version, maxHandoverSize, v.validate()
-	case *DeploymentState:
-		v.V, limit = Version, MaxDeviceStateSize
-		v.Message, v.Log = shorten(v.Message, maxMessage), lastLines(v.Log, maxLog)
-		invalid = v.validate()
-	case *DeviceInfo:
-		v.V, limit = Version, MaxDeviceInfoSize
-		v.RefusedReason = shorten(v.RefusedReason, maxMessage)
-		invalid = v.validate()
-	case *HeartbeatPayload:
-		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
-	case *Snapshot:
-		v.V, limit, invalid = Version, MaxSnapshotSize, v.validate()
-	case *SnapshotRequest:
-		v.V, limit, invalid = Version, MaxHeartbeatSize, v.validate()
-	case *CommandRequest:
-		v.V, limit, invalid = Version, MaxCommandSize, v.validate()
-	case *JoinRequest:
-		v.V, limit, invalid = Version, MaxJoinRequestSize, v.validate()
-	case *JoinClaim:
-		v.V, limit, invalid = Version, MaxJoinRequestSize, v.validate()
-	case *JoinReply:
-		v.V, limit = Version, MaxJoinReplySize
-	case *JoinStatement:
-		v.V, limit, invalid = Version, MaxJoinReplySize, v.validate()
-	case *CommandReply:
-		v.V, limit, v.Error = Version, MaxCommandSize, v.Error.shortened()
-		invalid = v.validate()
+func Encode[T Value, P value[T]](v T) ([]byte, error) {
+	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("encode %T: %w", v, err) }
+	p := P(&v)
+	version, limit := p.head()
+	*version = Version
+	if f, ok := any(p).(fitter); ok {
+		f.fit()
 	}
-	if invalid != nil {
-		return nil, fmt.Errorf("encode %T: %w", v, invalid)
+	if err := p.validate(); err != nil {
+		return fail(err)
 	}
-	data, err := json.Marshal(v)
+	data, err := json.Marshal(&v)
 	if err != nil {
-		return nil, fmt.Errorf("encode %T: %w", v, err)
+		return fail(err)
 	}
 	if len(data) > limit {
-		return nil, fmt.Errorf("encode %T: %w", v, &TooLargeError{Got: len(data), Limit: limit})
+		return fail(&TooLargeError{Got: len(data), Limit: limit})
 	}
 	return data, nil
 }
 
+func (v *DesiredState) head() (*int, int)     { return &v.V, MaxDesiredStateSize }
+func (v *Withdrawal) head() (*int, int)       { return &v.V, maxWithdrawalSize }
+func (v *Envelope) head() (*int, int)         { return &v.V, MaxEnvelopeSize }
+func (v *Handover) head() (*int, int)         { return &v.V, maxHandoverSize }
+func (v *DeploymentState) head() (*int, int)  { return &v.V, MaxDeviceStateSize }
+func (v *DeviceInfo) head() (*int, int)       { return &v.V, MaxDeviceInfoSize }
+func (v *HeartbeatPayload) head() (*int, int) { return &v.V, MaxHeartbeatSize }
+func (v *Snapshot) head() (*int, int)         { return &v.V, MaxSnapshotSize }
+func (v *SnapshotRequest) head() (*int, int)  { return &v.V, MaxHeartbeatSize }
+func (v *CommandRequest) head() (*int, int)   { return &v.V, MaxCommandSize }
+func (v *CommandReply) head() (*int, int)     { return &v.V, MaxCommandSize }
+func (v *CommandEnd) head() (*int, int)       { return &v.V, MaxChunk }
+func (v *JoinRequest) head() (*int, int)      { return &v.V, MaxJoinRequestSize }
+func (v *JoinClaim) head() (*int, int)        { return &v.V, MaxJoinRequestSize }
+func (v *JoinReply) head() (*int, int)        { return &v.V, MaxJoinReplySize }
+func (v *JoinStatement) head() (*int, int)    { return &v.V, MaxJoinReplySize }
+
+func (v *DeploymentState) fit() {
+	v.Message, v.Log = shorten(v.Message, maxMessage), lastLines(v.Log, maxLog)
+}
+func (v *DeviceInfo) fit()   { v.RefusedReason = shorten(v.RefusedReason, maxMessage) }
+func (v *CommandReply) fit() { v.Error = v.Error.shortened() }
+
 // DecodeDesiredState reads what a device is told.
 func DecodeDesiredState(data []byte) (DesiredState, error) {
-	return decode[DesiredState](data, MaxDesiredStateSize)
+	return decode[DesiredState](data)
 }
 
 // DecodeDeploymentState reads what a device says of a Deployment.
 func DecodeDeploymentState(data []byte) (DeploymentState, error) {
-	return decode[DeploymentState](data, MaxDeviceStateSize)
+	return decode[DeploymentState](data)
 }
 
 // DecodeDeviceInfo reads what a device says about itself.
 func DecodeDeviceInfo(data []byte) (DeviceInfo, error) {
-	return decode[DeviceInfo](data, MaxDeviceInfoSize)
+	return decode[DeviceInfo](data)
 }
 
 // DecodeHeartbeat reads a sign of life.
 func DecodeHeartbeat(data []byte) (HeartbeatPayload, error) {
-	return decode[HeartbeatPayload](data, MaxHeartbeatSize)
+	return decode[HeartbeatPayload](data)
 }
 
 // DecodeSnapshot reads a page of a snapshot. The values in it are decoded one by
 // one by who uses them, so that one bad value does not hide the others.
 func DecodeSnapshot(data []byte) (Snapshot, error) {
-	return decode[Snapshot](data, MaxSnapshotSize)
+	return decode[Snapshot](data)
 }
 
 // DecodeSnapshotRequest reads a request for a snapshot; an empty one asks for the
@@ -124,17 +126,14 @@ func DecodeSnapshotRequest(data []byte) (SnapshotRequest, error) {
 	if len(data) == 0 {
 		return SnapshotRequest{V: Version}, nil
 	}
-	return decode[SnapshotRequest](data, MaxHeartbeatSize)
+	return decode[SnapshotRequest](data)
 }
 
-type validator[T any] interface {
-	*T
-	validate() error
-}
-
-func decode[T any, P validator[T]](data []byte, limit int) (T, error) {
+func decode[T any, P value[T]](data []byte) (T, error) {
 	var zero, v T
 	fail := func(err error) (T, error) { return zero, fmt.Errorf("decode %T: %w", zero, err) }
+	p := P(&v)
+	version, limit := p.head()
 	if len(data) > limit {
 		return fail(&TooLargeError{Got: len(data), Limit: limit})
 	}
@@ -143,25 +142,37 @@ func decode[T any, P validator[T]](data []byte, limit int) (T, error) {
 	if !utf8.Valid(data) {
 		return fail(fmt.Errorf("not UTF-8"))
 	}
+	err := json.Unmarshal(data, &v)
+	if err != nil || *version != Version {
+		// Another version may have other types: which one it is says more.
+		if err := supported(data); err != nil {
+			return fail(err)
+		}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	if err := p.validate(); err != nil {
+		return fail(err)
+	}
+	return v, nil
+}
+
+// supported reports whether a value is of this version.
+func supported(data []byte) error {
 	var head struct {
 		V *int `json:"v"`
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
-		return fail(err)
+		return err
 	}
 	if head.V == nil {
-		return fail(fmt.Errorf("field v is missing"))
+		return fmt.Errorf("field v is missing")
 	}
 	if *head.V != Version {
-		return fail(&UnsupportedVersionError{Got: *head.V})
+		return &UnsupportedVersionError{Got: *head.V}
 	}
-	if err := json.Unmarshal(data, &v); err != nil {
-		return fail(err)
-	}
-	if err := P(&v).validate(); err != nil {
-		return fail(err)
-	}
-	return v, nil
+	return nil
 }
 
 // Digest identifies a resolved score: 16 hexadecimal digits.

@@ -203,15 +203,15 @@ func verify(key string, statement, signature []byte) error {
 // DecodeEnvelope reads a value of BucketDesiredState. What is in it is read by Order,
 // after Verify where that matters.
 func DecodeEnvelope(data []byte) (Envelope, error) {
-	return decode[Envelope](data, MaxEnvelopeSize)
+	return decode[Envelope](data)
 }
 
 // DecodeHandover reads a Handover.
-func DecodeHandover(data []byte) (Handover, error) { return decode[Handover](data, maxHandoverSize) }
+func DecodeHandover(data []byte) (Handover, error) { return decode[Handover](data) }
 
 // DecodeWithdrawal reads a Withdrawal.
 func DecodeWithdrawal(data []byte) (Withdrawal, error) {
-	return decode[Withdrawal](data, maxWithdrawalSize)
+	return decode[Withdrawal](data)
 }
 
 // DecodeOrder reads an envelope with the order for a deployment in it. It does not look

@@ -140,7 +140,7 @@ func DecodeFrame(data []byte) (Frame, error) {
 		}
 	case FrameEnd:
 		var end CommandEnd
-		if end, err = decode[CommandEnd](content, MaxChunk); err == nil {
+		if end, err = decode[CommandEnd](content); err == nil {
 			f.End = &end
 		}
 	default:

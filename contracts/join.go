@@ -167,12 +167,12 @@ func (s *JoinStatement) validate() error {
 
 // DecodeJoinRequest reads what a device asks.
 func DecodeJoinRequest(data []byte) (JoinRequest, error) {
-	return decode[JoinRequest](data, MaxJoinRequestSize)
+	return decode[JoinRequest](data)
 }
 
 // DecodeJoinClaim reads an unsealed claim.
 func DecodeJoinClaim(data []byte) (JoinClaim, error) {
-	return decode[JoinClaim](data, MaxJoinRequestSize)
+	return decode[JoinClaim](data)
 }
 
 // joinDomain is what sets the signature of a statement apart from any other's.
@@ -194,11 +194,11 @@ func SignJoin(s JoinStatement, operator nkeys.KeyPair) ([]byte, error) {
 // OpenJoin reads a reply and checks that it answers the request, and that whoever it
 // says is the operator has signed it. Whether that is the right one is up to the caller.
 func OpenJoin(data []byte, nonce, publicKey string) (JoinStatement, error) {
-	reply, err := decode[JoinReply](data, MaxJoinReplySize)
+	reply, err := decode[JoinReply](data)
 	if err != nil {
 		return JoinStatement{}, err
 	}
-	s, err := decode[JoinStatement](reply.Statement, MaxJoinReplySize)
+	s, err := decode[JoinStatement](reply.Statement)
 	if err != nil {
 		return JoinStatement{}, err
 	}
@@ -241,7 +241,7 @@ func ParseJoinToken(s string) (JoinToken, error) {
 	}
 	t := JoinToken{Namespace: parts[1], ID: parts[2], Secret: parts[3], Fingerprint: parts[4]}
 	for _, part := range []struct{ name, text string }{{"namespace", t.Namespace}, {"ID", t.ID}} {
-		if len(part.text) > 63 || !dnsLabel.MatchString(part.text) {
+		if !isDNSLabel(part.text, 63) {
 			return JoinToken{}, fmt.Errorf("this is not a join token: its %s %q is not a DNS label", part.name, clip(part.text))
 		}
 	}

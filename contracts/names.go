@@ -2,7 +2,6 @@ package contracts
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -42,11 +41,23 @@ type DeviceID string
 // DeploymentName is the name of a Deployment within the namespace of its device.
 type DeploymentName string
 
-var dnsLabel = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?$`)
+// isDNSLabel reports whether s is one of at most limit characters. A regular expression
+// says the same and takes a hundred times as long, for each heartbeat of a fleet.
+func isDNSLabel(s string, limit int) bool {
+	if len(s) == 0 || len(s) > limit || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; c != '-' && (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
 
 // ParseDeviceID accepts a DNS label.
 func ParseDeviceID(s string) (DeviceID, error) {
-	if len(s) > 63 || !dnsLabel.MatchString(s) {
+	if !isDNSLabel(s, 63) {
 		return "", fmt.Errorf("device ID %q is not a DNS label (lower-case letters, digits and '-', at most 63 characters, no dots)", clip(s))
 	}
 	return DeviceID(s), nil
@@ -54,7 +65,7 @@ func ParseDeviceID(s string) (DeviceID, error) {
 
 // ParseDeploymentName accepts a DNS label of at most MaxDeploymentName characters.
 func ParseDeploymentName(s string) (DeploymentName, error) {
-	if len(s) > MaxDeploymentName || !dnsLabel.MatchString(s) {
+	if !isDNSLabel(s, MaxDeploymentName) {
 		return "", fmt.Errorf("deployment name %q is not a DNS label of at most %d characters", clip(s), MaxDeploymentName)
 	}
 	return DeploymentName(s), nil

@@ -180,7 +180,7 @@ func (s *Secret) validate() error {
 	if s.Name == "" || len(s.Name) > maxSecretName {
 		return fmt.Errorf("the name of a secret has %d bytes, from 1 to %d are allowed", len(s.Name), maxSecretName)
 	}
-	if !secretDigest.MatchString(s.Digest) {
+	if !isHex(s.Digest, 32) {
 		return fmt.Errorf("secret %q: the digest is not 32 hexadecimal digits", clip(s.Name))
 	}
 	return nil

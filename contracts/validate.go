@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 )
@@ -26,10 +25,10 @@ const (
 
 var phases = []Phase{PhasePending, PhasePulling, PhaseApplying, PhaseRunning, PhaseDegraded, PhaseFailed, PhaseRolledBack, PhaseRemoved}
 
-var (
-	digestPattern = regexp.MustCompile(`^[0-9a-f]{16}$`)
-	secretDigest  = regexp.MustCompile(`^[0-9a-f]{32}$`)
-)
+// isHex reports whether s is so many hexadecimal digits, in lower case.
+func isHex(s string, digits int) bool {
+	return len(s) == digits && strings.Trim(s, "0123456789abcdef") == ""
+}
 
 // firstError returns the first error there is.
 func firstError(errs ...error) error {
@@ -73,10 +72,10 @@ func validateIdentity(n DeploymentName, revision, digest string) error {
 	if _, err := ParseDeploymentName(string(n)); err != nil {
 		return fmt.Errorf("field deployment: %w", err)
 	}
-	if len(revision) > 63 || !dnsLabel.MatchString(revision) {
+	if !isDNSLabel(revision, 63) {
 		return fmt.Errorf("field revision: %q is not a DNS label", clip(revision))
 	}
-	if !digestPattern.MatchString(digest) {
+	if !isHex(digest, 16) {
 		return fmt.Errorf("field digest: %q is not 16 hexadecimal digits", clip(digest))
 	}
 	return nil
@@ -93,7 +92,7 @@ func (d *DesiredState) validate() error {
 	); err != nil {
 		return err
 	}
-	if len(d.Namespace) > 63 || !dnsLabel.MatchString(d.Namespace) {
+	if !isDNSLabel(d.Namespace, 63) {
 		return fmt.Errorf("field namespace: %q is not a DNS label", clip(d.Namespace))
 	}
 	return nil
@@ -158,7 +157,7 @@ func (p *PodmanScore) validate() error {
 }
 
 func (v *Volume) validate() error {
-	if len(v.Name) > 63 || !dnsLabel.MatchString(v.Name) {
+	if !isDNSLabel(v.Name, 63) {
 		return fmt.Errorf("the name is not a DNS label")
 	}
 	kinds := 0
@@ -188,7 +187,7 @@ func (v *Volume) validate() error {
 	if v.HostPath != nil {
 		return absolute("hostPath.path", v.HostPath.Path)
 	}
-	if v.Claim != "" && (len(v.Claim) > 63 || !dnsLabel.MatchString(v.Claim)) {
+	if v.Claim != "" && (!isDNSLabel(v.Claim, 63)) {
 		return fmt.Errorf("claim %q is not a DNS label", clip(v.Claim))
 	}
 	return nil
@@ -217,7 +216,7 @@ func absolute(field, p string) error {
 }
 
 func (c *Container) validate(volumes map[string]bool) error {
-	if len(c.Name) > 63 || !dnsLabel.MatchString(c.Name) {
+	if !isDNSLabel(c.Name, 63) {
 		return fmt.Errorf("the name is not a DNS label")
 	}
 	if c.Image == "" {
