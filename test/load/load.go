@@ -105,6 +105,11 @@ func (l *load) run(ctx context.Context) (err error) {
 	if err := os.MkdirAll(l.dir, 0o700); err != nil {
 		return err
 	}
+	if l.profiles != "" {
+		if err := os.MkdirAll(l.profiles, 0o755); err != nil {
+			return err
+		}
+	}
 	defer func() {
 		l.close()
 		if err == nil {

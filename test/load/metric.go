@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -87,15 +88,18 @@ func (l *load) apiWrites(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
-// profile writes down where the time of the operator and of this process goes, until the
-// function is called that it returns.
+// profile writes down where the time and the memory of the operator and of this process
+// go, until the function is called that it returns.
 func (l *load) profile(ctx context.Context, step string) (stop func()) {
 	if l.profiles == "" || l.fleet == nil || l.fleet.Operator == nil || !l.fleet.Operator.Running() {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
-	own, err := os.Create(filepath.Join(l.profiles, "devices-and-broker-"+strings.ReplaceAll(step, " ", "-")+".pprof"))
+	file := func(of, kind string) string {
+		return filepath.Join(l.profiles, fmt.Sprintf("%s-%s-%s.pprof", strings.ReplaceAll(step, " ", "-"), of, kind))
+	}
+	own, err := os.Create(file("devices-and-broker", "cpu"))
 	if err == nil {
 		err = pprof.StartCPUProfile(own)
 	}
@@ -105,12 +109,11 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 	go func() {
 		defer close(done)
 		for n := 1; ctx.Err() == nil; n++ {
-			name := fmt.Sprintf("%s-%d.pprof", strings.ReplaceAll(step, " ", "-"), n)
 			data, err := l.ask(ctx, "/debug/pprof/profile?seconds=5")
 			if err != nil {
 				return // the step is over, or the operator
 			}
-			if err := os.WriteFile(filepath.Join(l.profiles, name), data, 0o644); err != nil {
+			if err := os.WriteFile(file("operator", fmt.Sprint("cpu-", n)), data, 0o644); err != nil {
 				l.progress.Say("  no profile of the operator: %v", err)
 				return
 			}
@@ -120,8 +123,14 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 		cancel()
 		<-done
 		pprof.StopCPUProfile()
-		if err := own.Close(); err != nil {
-			l.progress.Say("  no profile of devices and broker: %v", err)
+		heap := &bytes.Buffer{}
+		err := errors.Join(pprof.WriteHeapProfile(heap), own.Close(), os.WriteFile(file("devices-and-broker", "heap"), heap.Bytes(), 0o644))
+		// Not with the step's context, which is the operator's end in one of them.
+		if data, asked := l.ask(context.Background(), "/debug/pprof/heap?gc=1"); asked == nil {
+			err = errors.Join(err, os.WriteFile(file("operator", "heap"), data, 0o644))
+		}
+		if err != nil {
+			l.progress.Say("  profiles are missing: %v", err)
 		}
 	}
 }
