@@ -198,7 +198,8 @@ func silent(ago time.Duration) fleetview.Heartbeat {
 // placed is a Deployment that runs on a device as it was told.
 func placed(revision string, since time.Duration) fleetview.Placement {
 	return fleetview.Placement{
-		Told: true, Revision: revision, Digest: revision, ToldAt: shared.now.Add(-since - time.Minute), ToldWave: "all", Online: true,
-		Phase: contracts.PhaseRunning, ReportedRevision: revision, ReportedDigest: revision, PhaseSince: shared.now.Add(-since),
+		Order:  fleetview.Order{Told: true, Revision: revision, Digest: revision, ToldWave: "all"},
+		Report: fleetview.Report{Phase: contracts.PhaseRunning, ReportedRevision: revision, ReportedDigest: revision},
+		ToldAt: shared.now.Add(-since - time.Minute), PhaseSince: shared.now.Add(-since), Online: true,
 	}
 }

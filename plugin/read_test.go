@@ -43,7 +43,7 @@ var liveFleet = sync.OnceFunc(func() {
 	p = placed("signage-x4vc44zvb4", 3*time.Hour)
 	p.ReportedRevision, p.ReportedDigest, p.Online = "signage-7c5xfcb6c5", "signage-7c5xfcb6c5", false
 	shared.live.placement("till-3", "signage", p)
-	shared.live.placement("till-4", "signage", fleetview.Placement{Told: true, Revision: "signage-x4vc44zvb4", Digest: "d", ToldAt: shared.now.Add(-time.Minute)})
+	shared.live.placement("till-4", "signage", fleetview.Placement{Order: fleetview.Order{Told: true, Revision: "signage-x4vc44zvb4", Digest: "d"}, ToldAt: shared.now.Add(-time.Minute)})
 	p = placed("signage-x4vc44zvb4", time.Minute)
 	p.Phase, p.Reason, p.Message = contracts.PhaseDegraded, hostile, hostile
 	shared.live.placement("mast-6", "signage", p)

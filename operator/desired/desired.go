@@ -49,23 +49,17 @@ type Telling struct {
 func (s *Store) Tell(ctx context.Context, tellings []Telling) error {
 	return s.write(ctx, len(tellings), func(i int) (order, error) {
 		t := tellings[i]
-		d := t.State
-		sealedTo := ""
 		if t.Seal != nil {
-			state, value, err := t.Seal()
-			if err != nil {
-				return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, d.Deployment, err)
+			var err error
+			if t.State, t.Value, err = t.Seal(); err != nil {
+				return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, tellings[i].State.Deployment, err)
 			}
-			d, t.Value, sealedTo = state, value, state.Sealed.To
 		}
-		envelope, err := s.Signer.Tell(t.Device, d.Deployment, t.Value)
+		envelope, err := s.Signer.Tell(t.Device, t.State.Deployment, t.Value)
 		if err != nil {
-			return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, d.Deployment, err)
+			return order{}, fmt.Errorf("tell device %s of deployment %s: %w", t.Device, t.State.Deployment, err)
 		}
-		return order{envelope, fleetview.Write{
-			Device: t.Device, Deployment: d.Deployment, Namespace: d.Namespace, Revision: d.Revision, Digest: d.Digest,
-			Wave: d.Wave, FailedBefore: d.FailedBefore, Number: d.Number, Issued: d.Issued, SealedTo: sealedTo,
-		}}, nil
+		return order{envelope, fleetview.Write{Device: t.Device, Deployment: t.State.Deployment, Order: fleetview.OrderOf(t.State), Sum: fleetview.Sum(envelope)}}, nil
 	})
 }
 
@@ -82,7 +76,7 @@ func (s *Store) Withdraw(ctx context.Context, keys []fleetview.Key) error {
 		if err != nil {
 			return order{}, fmt.Errorf("withdraw deployment %s from device %s: %w", k.Deployment, k.Device, err)
 		}
-		return order{envelope, fleetview.Write{Device: k.Device, Deployment: k.Deployment, Deleted: true, Issued: issued}}, nil
+		return order{envelope, fleetview.Write{Device: k.Device, Deployment: k.Deployment, Order: fleetview.Withdrawn(issued), Sum: fleetview.Sum(envelope)}}, nil
 	})
 }
 
@@ -107,9 +101,9 @@ func (s *Store) write(ctx context.Context, n int, sign func(i int) (order, error
 	writer := bus.NewWriter(s.JetStream)
 	written := make([]fleetview.Write, 0, n)
 	err = signAhead(n, sign, func(o order) error {
-		put := writer.Put
-		if o.write.Deleted {
-			put = writer.Delete
+		put := writer.Delete
+		if o.write.Order.Told {
+			put = writer.Put
 		}
 		if err := put(ctx, o.write.Device, o.write.Deployment, o.envelope); err != nil {
 			return err
@@ -123,10 +117,10 @@ func (s *Store) write(ctx context.Context, n int, sign func(i int) (order, error
 		return fmt.Errorf("write desired state: %w", err)
 	}
 	for _, w := range written {
-		if w.Deleted {
-			s.deletes.Add(1)
-		} else {
+		if w.Order.Told {
 			s.puts.Add(1)
+		} else {
+			s.deletes.Add(1)
 		}
 	}
 	s.View.Wrote(written, floor+1, s.Clock.Now())

@@ -1,9 +1,11 @@
 package fleetview
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"time"
+	"unique"
 
 	"k8s.io/apimachinery/pkg/types"
 
@@ -20,9 +22,6 @@ func (v *View) Fold(e bus.Entry) {
 }
 
 func (v *View) fold(e bus.Entry) *Malformed {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.totals.Folded++
 	var id contracts.DeviceID
 	var err error
 	switch e.Bucket {
@@ -35,6 +34,9 @@ func (v *View) fold(e bus.Entry) *Malformed {
 	case contracts.BucketDeviceHeartbeat:
 		id, err = v.foldHeartbeat(e)
 	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.totals.Folded++
 	if err == nil {
 		return nil
 	}
@@ -52,55 +54,94 @@ func (v *View) fold(e bus.Entry) *Malformed {
 	return &Malformed{Bucket: e.Bucket, Key: e.Key, Device: id, Err: err}
 }
 
+// What follows reads an entry before it takes the lock: the buckets are read side by side.
+
 func (v *View) foldDesired(e bus.Entry) (contracts.DeviceID, error) {
 	id, name, err := contracts.ParseDesiredStateKey(e.Key)
 	if err != nil {
 		return id, err
 	}
-	order, err := v.orderOf(Key{id, name}, e.Value)
-	if err != nil {
-		// Whoever wrote this, the device does not obey: it was told nothing.
-		v.setTold(id, name, "", told{sequence: e.Sequence})
-		return id, err
-	}
-	s := order.Desired
-	if s == nil {
-		v.setTold(id, name, "", told{issued: order.Issued, sequence: e.Sequence})
+	sum := Sum(e.Value)
+	if v.playedBack(id, name, e, sum) {
 		return id, nil
 	}
-	sealedTo := ""
-	if s.Sealed != nil {
-		sealedTo = s.Sealed.To
+	key, order, err := v.readOrder(name, e.Value)
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil && !v.signed(Key{id, name}, key, order.issued) {
+		err = &contracts.UntrustedKeyError{Got: key, Want: v.signer}
 	}
-	v.setTold(id, name, s.Namespace, told{
-		exists: true, revision: s.Revision, digest: s.Digest, wave: s.Wave, failedBefore: s.FailedBefore, number: s.Number,
-		at: e.Time.UnixNano(), issued: order.Issued, sealedTo: sealedTo, sequence: e.Sequence,
-	})
-	return id, nil
+	if err != nil {
+		// Whoever wrote this, the device does not obey: it was told nothing.
+		order, sum = Order{}, 0
+	}
+	v.setTold(id, name, told{Order: order, sequence: e.Sequence, sum: sum, at: e.Time.UnixNano()})
+	return id, err
 }
 
-// orderOf reads an order of the operator's. Its signature is not looked at: to have
-// forged it gains nothing, since the device looks, and to verify what a large fleet
-// was told would take longer than to read it.
-func (v *View) orderOf(k Key, value []byte) (contracts.Order, error) {
+// playedBack reports whether an entry is what the operator itself has written, and takes
+// over when and where: to read a fleet's orders again takes longer than to write them.
+func (v *View) playedBack(id contracts.DeviceID, name contracts.DeploymentName, e bus.Entry, sum uint64) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	d := v.devices[id]
+	if d == nil {
+		return false
+	}
+	p := d.placements[name]
+	if p == nil || p.sum != sum || p.sequence > e.Sequence {
+		return false
+	}
+	p.sequence, p.toldAt = e.Sequence, e.Time.UnixNano()
+	return true
+}
+
+// read is a desired state as it was read, and its bytes.
+type read struct {
+	value []byte
+	order Order
+}
+
+// readOrder reads an order and says by which key it is signed. The signature is not looked
+// at: to have forged it gains nothing, since the device looks, and to verify what a large
+// fleet was told would take longer than to read it. Devices that are told the same have
+// the same bytes, so these are read once for many.
+func (v *View) readOrder(n contracts.DeploymentName, value []byte) (key string, o Order, err error) {
 	envelope, err := contracts.DecodeEnvelope(value)
 	if err != nil {
-		return contracts.Order{}, err
+		return "", Order{}, err
 	}
-	order, err := envelope.Order(nil, k.Deployment)
+	v.reading.Lock()
+	last := v.read[n]
+	v.reading.Unlock()
+	if envelope.Value != nil && bytes.Equal(envelope.Value, last.value) {
+		return envelope.Key, last.order, nil
+	}
+	order, err := envelope.Order(nil, n)
 	if err != nil {
-		return contracts.Order{}, err
+		return "", Order{}, err
 	}
-	if !v.signed(k, envelope.Key, order.Issued) {
-		return contracts.Order{}, &contracts.UntrustedKeyError{Got: envelope.Key, Want: v.signer}
+	if order.Desired == nil {
+		return envelope.Key, Withdrawn(order.Issued), nil
 	}
-	return order, nil
+	o = OrderOf(order.Desired)
+	v.reading.Lock()
+	defer v.reading.Unlock()
+	v.read[n] = read{envelope.Value, o}
+	return envelope.Key, o, nil
+}
+
+// told is an order with what it shares with no other.
+type told struct {
+	Order
+	sequence, sum uint64
+	at            int64
 }
 
 // setTold replaces what a device was told, unless something newer is known.
-func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, namespace string, t told) {
+func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, t told) {
 	d, known := v.devices[id]
-	if !known && !t.exists {
+	if !known && !t.Told {
 		return
 	}
 	if !known {
@@ -108,31 +149,30 @@ func (v *View) setTold(id contracts.DeviceID, name contracts.DeploymentName, nam
 	}
 	p, known := d.placements[name]
 	if !known {
-		if !t.exists {
+		if !t.Told {
 			return
 		}
 		// The operator's own writes are not bounded by maxPlacements.
-		p = &placement{}
+		p = newPlacement()
 		d.placements[contracts.DeploymentName(intern(string(name)))] = p
 	}
-	if t.sequence < p.told.sequence {
+	if t.sequence < p.sequence {
 		return
 	}
-	t.revision, t.digest, t.wave, t.sealedTo = intern(t.revision), intern(t.digest), intern(t.wave), intern(t.sealedTo)
-	before, beforeIn := p.told, p.namespace
-	p.told, p.namespace = t, intern(namespace)
-	if before.exists && beforeIn != namespace {
-		v.unindex(beforeIn, name, d.id)
+	before := p.told.Value()
+	p.told, p.toldAt, p.sequence, p.sum = unique.Make(t.Order), t.at, t.sequence, t.sum
+	if before.Told && before.namespace != t.namespace {
+		v.unindex(before.namespace, name, d.id)
 	}
-	if t.exists {
-		key := types.NamespacedName{Namespace: p.namespace, Name: string(name)}
+	if t.Told {
+		key := types.NamespacedName{Namespace: t.namespace, Name: string(name)}
 		if v.told[key] == nil {
 			v.told[key] = map[contracts.DeviceID]*placement{}
 		}
 		v.told[key][d.id] = p
 	}
 	v.outrun(Key{d.id, name}, p)
-	if before.exists != t.exists || before.revision != t.revision || before.digest != t.digest || beforeIn != namespace {
+	if before.Told != t.Told || before.Revision != t.Revision || before.Digest != t.Digest || before.namespace != t.namespace {
 		v.changed(d, name, p)
 	}
 }
@@ -151,10 +191,18 @@ func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 	if err != nil {
 		return id, err
 	}
+	var s contracts.DeploymentState
+	if !e.Deleted {
+		if s, err = contracts.DecodeDeploymentState(e.Value); err == nil && s.Deployment != name {
+			err = fmt.Errorf("the value is of deployment %q", s.Deployment)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	d := v.device(id)
 	if e.Deleted {
 		if p := d.placements[name]; p != nil {
-			p.report = nil
+			p.report = nothingReported
 			v.changed(d, name, p)
 			d.drop(name, p)
 		}
@@ -164,26 +212,19 @@ func (v *View) foldState(e bus.Entry) (contracts.DeviceID, error) {
 	if p == nil {
 		return id, fmt.Errorf("the device reports more than %d deployments", maxPlacements)
 	}
-	s, err := contracts.DecodeDeploymentState(e.Value)
-	if err == nil && s.Deployment != name {
-		err = fmt.Errorf("the value is of deployment %q", s.Deployment)
-	}
-	r := report{
-		revision: intern(s.Revision), digest: intern(s.Digest), phase: contracts.Phase(intern(string(s.Phase))),
-		reason: intern(s.Reason), message: s.Message, log: s.Log, restarts: s.Restarts, drifts: s.Drifts, issued: min(s.Issued, maxReported),
-		at: e.Time.UnixNano(), since: e.Time.Add(-s.InPhase()).UnixNano(),
+	at, since := e.Time.UnixNano(), e.Time.Add(-s.InPhase()).UnixNano()
+	r := Report{
+		Phase: s.Phase, ReportedRevision: s.Revision, ReportedDigest: s.Digest,
+		Reason: s.Reason, Message: s.Message, Log: s.Log, Restarts: s.Restarts, Drifts: s.Drifts, issued: min(s.Issued, maxReported),
 	}
 	if err != nil {
-		r = report{malformed: true, reason: ReasonInvalidReport, message: err.Error(), at: e.Time.UnixNano(), since: e.Time.UnixNano()}
+		r, since = Report{Malformed: true, Reason: ReasonInvalidReport, Message: err.Error()}, at
 	}
-	if before := p.report; before != nil {
-		same := *before
-		same.at, same.since = r.at, r.since
-		if same == r {
-			return id, err
-		}
+	report := unique.Make(r)
+	if report == p.report {
+		return id, err
 	}
-	p.report = &r
+	p.report, p.reportedAt, p.since = report, at, since
 	v.outrun(Key{d.id, name}, p)
 	v.changed(d, name, p)
 	if p.untold() {
@@ -200,6 +241,14 @@ func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
 	if err != nil {
 		return "", err
 	}
+	var info contracts.DeviceInfo
+	if !e.Deleted {
+		if info, err = contracts.DecodeDeviceInfo(e.Value); err == nil && info.Device != id {
+			err = fmt.Errorf("the value is of device %q", info.Device)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	d := v.device(id)
 	if e.Deleted {
 		if d.info != nil || d.infoErr != "" {
@@ -208,10 +257,6 @@ func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
 		}
 		return id, nil
 	}
-	info, err := contracts.DecodeDeviceInfo(e.Value)
-	if err == nil && info.Device != id {
-		err = fmt.Errorf("the value is of device %q", info.Device)
-	}
 	if err != nil {
 		d.info, d.infoErr = nil, err.Error()
 		v.devicesChanged.Add(d.id)
@@ -219,6 +264,8 @@ func (v *View) foldInfo(e bus.Entry) (contracts.DeviceID, error) {
 	}
 	// The time differs each time; a change of it alone is none.
 	info.Time = time.Time{}
+	// What a fleet has in common.
+	info.Device, info.OS, info.Arch, info.Kernel, info.AgentVersion = d.id, intern(info.OS), intern(info.Arch), intern(info.Kernel), intern(info.AgentVersion)
 	if d.info == nil || d.info.PublicKey != info.PublicKey || !reflect.DeepEqual(d.info.Curve, info.Curve) {
 		v.standingChanged.Add(d.id)
 	}

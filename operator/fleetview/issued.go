@@ -43,17 +43,21 @@ func (v *View) Stale(k Key, o contracts.Order) (stale, same bool) {
 		return false, false
 	}
 	p := d.placements[k.Deployment]
-	if p == nil || p.report == nil || p.report.issued <= o.Issued {
+	if p == nil {
 		return false, false
 	}
-	return true, o.Desired != nil && p.report.revision == o.Desired.Revision && p.report.digest == o.Desired.Digest
+	r := p.report.Value()
+	if r.issued <= o.Issued {
+		return false, false
+	}
+	return true, o.Desired != nil && r.ReportedRevision == o.Desired.Revision && r.ReportedDigest == o.Desired.Digest
 }
 
 // superseded reports whether the device has been given another order than the bus has, and
 // a newer one: the bus has lost that, or somebody has put an old one in its place.
 func (p *placement) superseded() bool {
-	r := p.report
-	return r != nil && r.issued > p.told.issued && (!p.told.exists || r.revision != p.told.revision || r.digest != p.told.digest)
+	t, r := p.told.Value(), p.report.Value()
+	return r.issued > t.issued && (!t.Told || r.ReportedRevision != t.Revision || r.ReportedDigest != t.Digest)
 }
 
 // signed notes with which key an order is signed, and reports whether it counts.
@@ -72,10 +76,11 @@ func (v *View) signed(k Key, key string, issued int64) bool {
 
 // outrun notes that a device was given a newer order than the bus has.
 func (v *View) outrun(k Key, p *placement) {
-	if p.report == nil || p.told.issued == 0 || p.report.issued <= p.told.issued {
+	told, reported := p.told.Value().issued, p.report.Value().issued
+	if told == 0 || reported <= told {
 		return
 	}
-	v.issued = max(v.issued, p.report.issued)
+	v.issued = max(v.issued, reported)
 	if p.superseded() {
 		v.devicesChanged.Add(k.Device)
 		return

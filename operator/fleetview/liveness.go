@@ -25,6 +25,12 @@ func (v *View) foldHeartbeat(e bus.Entry) (contracts.DeviceID, error) {
 	if err != nil {
 		return "", err
 	}
+	var h contracts.HeartbeatPayload
+	if !e.Deleted {
+		h, err = contracts.DecodeHeartbeat(e.Value)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	d := v.device(id)
 	if e.Deleted {
 		d.last = time.Time{}
@@ -32,7 +38,6 @@ func (v *View) foldHeartbeat(e bus.Entry) (contracts.DeviceID, error) {
 		v.observeDevice(d)
 		return id, nil
 	}
-	h, err := contracts.DecodeHeartbeat(e.Value)
 	if err != nil {
 		return id, err
 	}
@@ -84,8 +89,8 @@ func (v *View) setOnline(d *device, online bool) {
 	v.devicesChanged.Add(d.id)
 	v.standingChanged.Add(d.id)
 	for name, p := range d.placements {
-		if p.told.exists {
-			v.deploymentsChanged.Add(types.NamespacedName{Namespace: p.namespace, Name: string(name)})
+		if t := p.told.Value(); t.Told {
+			v.deploymentsChanged.Add(types.NamespacedName{Namespace: t.namespace, Name: string(name)})
 		}
 		v.observePlacement(d, name, p)
 	}

@@ -41,34 +41,20 @@ func (v *View) Device(id contracts.DeviceID) Device {
 
 // Placement is one Deployment on one device.
 type Placement struct {
-	// Told tells that the device was told something for this Deployment: Revision
-	// and Digest, at ToldAt, in the wave ToldWave. FailedBefore is what was remembered
-	// with it, ToldNumber the revision's number. It was not told what the bus has where
-	// it has taken another order since.
-	Told             bool
-	Revision, Digest string
-	ToldAt           time.Time
-	ToldWave         string
-	FailedBefore     bool
-	ToldNumber       int64
-	// Phase is empty when the device has reported nothing. ReportedRevision and
-	// ReportedDigest are what the report speaks of. It came at ReportedAt, and the
-	// phase has lasted since PhaseSince; both by the server's clock.
-	Phase                            contracts.Phase
-	ReportedRevision, ReportedDigest string
-	ReportedAt, PhaseSince           time.Time
-	Reason, Message, Log             string
-	Restarts, Drifts                 int64
-	// Malformed tells that the last report can't be read; Message says why.
-	Malformed bool
+	// Order is the zero Order where the bus has nothing that counts: also when the device
+	// has taken another order since.
+	Order
+	Report
+	// ToldAt is when it was told. The report came at ReportedAt, and the phase has lasted
+	// since PhaseSince. All by the server's clock.
+	ToldAt, ReportedAt, PhaseSince time.Time
 	// Online, since OnlineSince, and PublicKey are of the device.
 	Online      bool
 	OnlineSince time.Time
 	PublicKey   string
-	// SealedTo is the key that the secrets are sealed to that the device was told; empty
-	// where there are none. Curve is the device's key for that, if Vouch has found that
-	// its identity vouches for it.
-	SealedTo, Curve string
+	// Curve is the device's key that secrets are sealed to, if Vouch has found that its
+	// identity vouches for it.
+	Curve string
 }
 
 // Placements returns, for each of the devices, how the Deployment stands on it. A
@@ -98,16 +84,12 @@ func (v *View) Placements(key types.NamespacedName, ids iter.Seq[contracts.Devic
 }
 
 func (p *placement) show(namespace string, out *Placement) {
-	if p.told.exists && p.namespace == namespace && !p.superseded() {
-		out.Told, out.Revision, out.Digest = true, p.told.revision, p.told.digest
-		out.ToldAt, out.ToldWave, out.FailedBefore, out.ToldNumber = time.Unix(0, p.told.at), p.told.wave, p.told.failedBefore, p.told.number
-		out.SealedTo = p.told.sealedTo
+	if t := p.told.Value(); t.Told && t.namespace == namespace && !p.superseded() {
+		out.Order, out.ToldAt = t, time.Unix(0, p.toldAt)
 	}
-	if r := p.report; r != nil {
-		out.Phase, out.Reason, out.Message, out.Log, out.Malformed = r.phase, r.reason, r.message, r.log, r.malformed
-		out.ReportedRevision, out.ReportedDigest = r.revision, r.digest
-		out.ReportedAt, out.PhaseSince = time.Unix(0, r.at), time.Unix(0, r.since)
-		out.Restarts, out.Drifts = r.restarts, r.drifts
+	if p.report != nothingReported {
+		out.Report = p.report.Value()
+		out.ReportedAt, out.PhaseSince = time.Unix(0, p.reportedAt), time.Unix(0, p.since)
 	}
 }
 
@@ -149,7 +131,8 @@ func (v *View) Untold(id contracts.DeviceID) (names []contracts.DeploymentName) 
 }
 
 func (p *placement) untold() bool {
-	return (p.told.issued == 0 || !p.told.exists && p.superseded()) && p.report != nil && !p.report.malformed && p.report.phase != contracts.PhaseRemoved
+	t, r := p.told.Value(), p.report.Value()
+	return (t.issued == 0 || !t.Told && p.superseded()) && r.Phase != "" && r.Phase != contracts.PhaseRemoved
 }
 
 // ToldTo lists the Deployments of a namespace that a device was told.
@@ -158,7 +141,7 @@ func (v *View) ToldTo(id contracts.DeviceID, namespace string) (names []contract
 	defer v.mu.RUnlock()
 	if d, ok := v.devices[id]; ok {
 		for name, p := range d.placements {
-			if p.told.exists && p.namespace == namespace {
+			if t := p.told.Value(); t.Told && t.namespace == namespace {
 				names = append(names, name)
 			}
 		}
@@ -173,7 +156,7 @@ func (v *View) ReportedBy(id contracts.DeviceID) (names []contracts.DeploymentNa
 	defer v.mu.RUnlock()
 	if d, ok := v.devices[id]; ok {
 		for name, p := range d.placements {
-			if p.report != nil {
+			if p.report != nothingReported {
 				names = append(names, name)
 			}
 		}

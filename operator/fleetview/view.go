@@ -4,6 +4,7 @@
 package fleetview
 
 import (
+	"strings"
 	"sync"
 	"time"
 	"unique"
@@ -83,6 +84,11 @@ type View struct {
 	standingChanged    *coalesce.Set[contracts.DeviceID]
 	outdated           *coalesce.Set[Key]
 
+	// read has, by name of a Deployment, the desired state that was read last. It has a
+	// lock of its own: reading takes longest.
+	reading sync.Mutex
+	read    map[contracts.DeploymentName]read
+
 	mu      sync.RWMutex
 	devices map[contracts.DeviceID]*device
 	// told has, by Deployment, the placements that were told.
@@ -138,40 +144,56 @@ type device struct {
 	complained time.Time
 }
 
-// placement is one Deployment on one device. Strings that many placements share
-// are kept once.
+// placement is one Deployment on one device. What many placements share, which is nearly
+// all, is kept once.
 type placement struct {
+	told   unique.Handle[Order]
+	report unique.Handle[Report]
+	// toldAt is when it was told, reportedAt when the report reached the server, since
+	// when the phase began; by the server's clock, in nanoseconds.
+	toldAt, reportedAt, since int64
+	// sequence is of the order, and sum of its bytes.
+	sequence, sum uint64
+	phase         phaseClass
+}
+
+// Order is what a device was told for a Deployment, if Told: Revision and Digest, in the
+// wave ToldWave. FailedBefore is what was remembered with it, ToldNumber the revision's
+// number.
+type Order struct {
+	Told             bool
+	Revision, Digest string
+	ToldWave         string
+	FailedBefore     bool
+	ToldNumber       int64
+	// SealedTo is the key that the secrets are sealed to; empty where there are none.
+	SealedTo string
+
 	namespace string
-	told      told
-	report    *report
-	phase     phaseClass
-}
-
-type told struct {
-	exists           bool
-	revision, digest string
-	wave             string
-	failedBefore     bool
-	number           int64
-	at               int64
 	// issued is the number of the order; 0 when there is none that counts.
-	issued   int64
-	sealedTo string
-	sequence uint64
+	issued int64
 }
 
-type report struct {
-	revision, digest string
-	phase            contracts.Phase
-	reason, message  string
-	log              string
-	restarts, drifts int64
-	issued           int64
-	// at is when the report reached the server, since when the phase began; both by
-	// the server's clock.
-	at, since int64
-	malformed bool
+// Report is what a device says of a Deployment.
+type Report struct {
+	// Phase is empty when the device has reported nothing. ReportedRevision and
+	// ReportedDigest are what the report speaks of.
+	Phase                            contracts.Phase
+	ReportedRevision, ReportedDigest string
+	Reason, Message, Log             string
+	Restarts, Drifts                 int64
+	// Malformed tells that the last report can't be read; Message says why.
+	Malformed bool
+
+	issued int64
 }
+
+var (
+	nothingTold     = unique.Make(Order{})
+	nothingReported = unique.Make(Report{})
+)
+
+func newPlacement() *placement { return &placement{told: nothingTold, report: nothingReported} }
 
 // Counts are of the Deployments that a device was told.
 type Counts struct {
@@ -192,6 +214,7 @@ func New(o Options) *View {
 		outdated:           coalesce.New[Key](),
 		devices:            map[contracts.DeviceID]*device{},
 		told:               map[types.NamespacedName]map[contracts.DeviceID]*placement{},
+		read:               map[contracts.DeploymentName]read{},
 		rearm:              make(chan struct{}, 1),
 	}
 }
@@ -214,7 +237,7 @@ func intern(s string) string { return unique.Make(s).Value() }
 func (v *View) device(id contracts.DeviceID) *device {
 	d, ok := v.devices[id]
 	if !ok {
-		d = &device{id: contracts.DeviceID(intern(string(id))), slot: -1, placements: map[contracts.DeploymentName]*placement{}}
+		d = &device{id: contracts.DeviceID(strings.Clone(string(id))), slot: -1, placements: map[contracts.DeploymentName]*placement{}}
 		v.devices[d.id] = d
 		v.totals.Devices++
 	}
@@ -228,7 +251,7 @@ func (v *View) placement(d *device, name contracts.DeploymentName) *placement {
 		if len(d.placements) >= maxPlacements {
 			return nil
 		}
-		p = &placement{}
+		p = newPlacement()
 		d.placements[contracts.DeploymentName(intern(string(name)))] = p
 	}
 	return p
@@ -236,15 +259,15 @@ func (v *View) placement(d *device, name contracts.DeploymentName) *placement {
 
 // drop forgets a placement of which nothing is left.
 func (d *device) drop(name contracts.DeploymentName, p *placement) {
-	if !p.told.exists && p.report == nil {
+	if !p.told.Value().Told && p.report == nothingReported {
 		delete(d.placements, name)
 	}
 }
 
 // changed notes that something about a placement has changed.
 func (v *View) changed(d *device, name contracts.DeploymentName, p *placement) {
-	if p.told.exists {
-		v.deploymentsChanged.Add(types.NamespacedName{Namespace: p.namespace, Name: string(name)})
+	if t := p.told.Value(); t.Told {
+		v.deploymentsChanged.Add(types.NamespacedName{Namespace: t.namespace, Name: string(name)})
 	}
 	v.recount(d, p)
 	v.observePlacement(d, name, p)
@@ -255,7 +278,7 @@ func (v *View) observePlacement(d *device, name contracts.DeploymentName, p *pla
 		return
 	}
 	out := Placement{Online: d.online}
-	p.show(p.namespace, &out)
+	p.show(p.told.Value().namespace, &out)
 	v.observer.Placement(d.id, name, out)
 }
 
@@ -283,16 +306,16 @@ const (
 )
 
 func (p *placement) class() phaseClass {
-	switch r := p.report; {
-	case !p.told.exists:
+	switch t, r := p.told.Value(), p.report.Value(); {
+	case !t.Told:
 		return notTold
-	case r != nil && r.malformed:
+	case r.Malformed:
 		return failed
-	case r == nil || r.revision != p.told.revision || r.digest != p.told.digest:
+	case r.ReportedRevision != t.Revision || r.ReportedDigest != t.Digest:
 		return pending
-	case r.phase == contracts.PhaseRunning:
+	case r.Phase == contracts.PhaseRunning:
 		return running
-	case r.phase == contracts.PhaseFailed || r.phase == contracts.PhaseDegraded || r.phase == contracts.PhaseRolledBack:
+	case r.Phase == contracts.PhaseFailed || r.Phase == contracts.PhaseDegraded || r.Phase == contracts.PhaseRolledBack:
 		return failed
 	}
 	return pending

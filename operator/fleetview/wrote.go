@@ -1,26 +1,39 @@
 package fleetview
 
 import (
+	"hash/maphash"
 	"time"
 
 	"github.com/nationtech/fleet/contracts"
 )
 
+var seed = maphash.MakeSeed()
+
+// Sum tells orders apart by their bytes, within this process.
+func Sum(envelope []byte) uint64 { return maphash.Bytes(seed, envelope) }
+
+// OrderOf is what a device is told with a desired state.
+func OrderOf(s *contracts.DesiredState) Order {
+	o := Order{
+		Told: true, namespace: s.Namespace, Revision: s.Revision, Digest: s.Digest, ToldWave: s.Wave,
+		FailedBefore: s.FailedBefore, ToldNumber: s.Number, issued: s.Issued,
+	}
+	if s.Sealed != nil {
+		o.SealedTo = s.Sealed.To
+	}
+	return o
+}
+
+// Withdrawn is an order of that number to run nothing.
+func Withdrawn(issued int64) Order { return Order{issued: issued} }
+
 // Write is one key of desired state that the operator itself has written.
 type Write struct {
 	Device     contracts.DeviceID
 	Deployment contracts.DeploymentName
-	Deleted    bool
-	// Namespace, Revision and Digest of what was written; empty when it was deleted.
-	Namespace, Revision, Digest string
-	// Wave, FailedBefore and Number are remembered with it.
-	Wave         string
-	FailedBefore bool
-	Number       int64
-	// Issued is the order's number.
-	Issued int64
-	// SealedTo is the device's key that secrets are sealed to; empty where there are none.
-	SealedTo string
+	Order      Order
+	// Sum of what was written.
+	Sum uint64
 }
 
 // Wrote takes in what the operator has just written, ahead of the bus. Sequence is
@@ -30,10 +43,6 @@ func (v *View) Wrote(writes []Write, sequence uint64, at time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, w := range writes {
-		t := told{issued: w.Issued, sequence: sequence}
-		if !w.Deleted {
-			t = told{exists: true, revision: w.Revision, digest: w.Digest, wave: w.Wave, failedBefore: w.FailedBefore, number: w.Number, at: at.UnixNano(), issued: w.Issued, sealedTo: w.SealedTo, sequence: sequence}
-		}
-		v.setTold(w.Device, w.Deployment, w.Namespace, t)
+		v.setTold(w.Device, w.Deployment, told{Order: w.Order, sequence: sequence, sum: w.Sum, at: at.UnixNano()})
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/roster"
 )
 
@@ -96,36 +97,38 @@ var heartbeats = kind[heartbeat]{
 }
 
 // phase is Pending until the device has said something of what it was told.
-func (p *placement) phase() contracts.Phase {
+func phase(r fleetview.Report) contracts.Phase {
 	switch {
-	case p.Malformed:
+	case r.Malformed:
 		return contracts.PhaseFailed
-	case p.Phase == "":
+	case r.Phase == "":
 		return contracts.PhasePending
 	}
-	return p.Phase
+	return r.Phase
 }
 
-func (p *placement) ready() bool {
-	return p.Online && p.Told && !p.Malformed && p.Phase == contracts.PhaseRunning && p.ReportedRevision == p.Revision && p.ReportedDigest == p.Digest
+func (p *placed) ready() bool {
+	o, r := p.order.Value(), p.report.Value()
+	return p.online && o.Told && !r.Malformed && r.Phase == contracts.PhaseRunning && r.ReportedRevision == o.Revision && r.ReportedDigest == o.Digest
 }
 
 func placementObject(r *row[placement], version string) *live.Placement {
 	p := &r.value
+	told, report := p.order.Value(), p.report.Value()
 	o := &live.Placement{
 		TypeMeta:   metav1.TypeMeta{APIVersion: live.GroupVersion.String(), Kind: "Placement"},
 		ObjectMeta: objectMeta(r.key, p.device, p.device.UID+"."+types.UID(p.deployment), version),
 		Spec:       live.PlacementSpec{Device: string(p.device.ID), Deployment: string(p.deployment)},
 		Status: live.PlacementStatus{
-			Ready: p.ready(), Revision: p.ReportedRevision, Phase: string(p.phase()), Reason: p.Reason, Message: p.Message,
-			Restarts: p.Restarts, Drifts: p.Drifts, Online: p.Online,
+			Ready: p.ready(), Revision: report.ReportedRevision, Phase: string(phase(report)), Reason: report.Reason, Message: report.Message,
+			Restarts: report.Restarts, Drifts: report.Drifts, Online: p.online,
 		},
 	}
-	if p.Told {
-		o.Spec.Revision, o.Spec.Wave, o.Spec.ToldTime = p.Revision, p.ToldWave, moment(p.ToldAt)
+	if told.Told {
+		o.Spec.Revision, o.Spec.Wave, o.Spec.ToldTime = told.Revision, told.ToldWave, moment(time.Unix(0, p.toldAt))
 	}
-	if p.Phase != "" {
-		o.Status.SinceTime = moment(p.PhaseSince)
+	if report.Phase != "" {
+		o.Status.SinceTime = moment(time.Unix(0, p.since))
 	}
 	return o
 }
@@ -145,8 +148,8 @@ var placements = kind[placement]{
 	labels: func(p *placement) labels.Set { return p.device.Labels },
 	fields: func(p *placement) fields.Set {
 		return fields.Set{
-			fieldDevice: string(p.device.ID), fieldDeployment: string(p.deployment), fieldPhase: string(p.phase()),
-			fieldRevision: p.ReportedRevision, fieldReady: strconv.FormatBool(p.ready()),
+			fieldDevice: string(p.device.ID), fieldDeployment: string(p.deployment), fieldPhase: string(phase(p.report.Value())),
+			fieldRevision: p.report.Value().ReportedRevision, fieldReady: strconv.FormatBool(p.ready()),
 		}
 	},
 	columns: []metav1.TableColumnDefinition{

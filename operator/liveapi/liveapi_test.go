@@ -106,8 +106,9 @@ func member(namespace, id string, labels map[string]string) *roster.Device {
 
 func running(revision string) fleetview.Placement {
 	return fleetview.Placement{
-		Told: true, Revision: revision, Digest: "d", ToldAt: time.Now(), Phase: contracts.PhaseRunning, ReportedRevision: revision, ReportedDigest: "d",
-		ReportedAt: time.Now(), PhaseSince: time.Now(), Online: true,
+		Order:  fleetview.Order{Told: true, Revision: revision, Digest: "d"},
+		Report: fleetview.Report{Phase: contracts.PhaseRunning, ReportedRevision: revision, ReportedDigest: "d"},
+		ToldAt: time.Now(), ReportedAt: time.Now(), PhaseSince: time.Now(), Online: true,
 	}
 }
 
@@ -356,7 +357,7 @@ func TestAnInformerEndsWithWhatTheOperatorHas(t *testing.T) {
 		id := contracts.DeviceID(fmt.Sprintf("d%02d", rand.IntN(devices)))
 		p := running(fmt.Sprint("web-", n))
 		if rand.IntN(10) == 0 {
-			p = fleetview.Placement{Phase: contracts.PhaseRemoved}
+			p = fleetview.Placement{Report: fleetview.Report{Phase: contracts.PhaseRemoved}}
 		}
 		mu.Lock()
 		truth[id] = p
@@ -371,7 +372,7 @@ func TestAnInformerEndsWithWhatTheOperatorHas(t *testing.T) {
 		}
 		rows, _, _, _ := current.Load().store.placements.page("", key{}, 0, func(*row[placement]) bool { return true })
 		for _, r := range rows {
-			want[r.name] = r.value.Revision
+			want[r.name] = r.value.order.Value().Revision
 		}
 		if !maps.Equal(got, want) {
 			return fmt.Sprintf("the informer has %v, the operator %v", got, want)

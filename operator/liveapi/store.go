@@ -6,8 +6,10 @@ package liveapi
 import (
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
+	"unique"
 
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/operator/fleetview"
@@ -43,19 +45,40 @@ type Store struct {
 type device struct {
 	meta       *roster.Device
 	heartbeat  *fleetview.Heartbeat
-	placements map[contracts.DeploymentName]fleetview.Placement
+	placements []*placed
 }
 
 // heartbeat and placement are what a row holds.
 type heartbeat struct {
 	device *roster.Device
-	fleetview.Heartbeat
+	*fleetview.Heartbeat
 }
 
 type placement struct {
-	device     *roster.Device
+	device *roster.Device
+	*placed
+}
+
+// placed is a Placement without what is the device's. It is never changed. What devices
+// were told and what they say is the same for most of them, and kept once.
+type placed struct {
 	deployment contracts.DeploymentName
-	fleetview.Placement
+	order      unique.Handle[fleetview.Order]
+	report     unique.Handle[fleetview.Report]
+	// toldAt and since are in nanoseconds since 1970; 0 for never.
+	toldAt, since int64
+	online        bool
+}
+
+func newPlaced(name contracts.DeploymentName, p fleetview.Placement) *placed {
+	return &placed{name, unique.Make(p.Order), unique.Make(p.Report), nanoseconds(p.ToldAt), nanoseconds(p.PhaseSince), p.Online}
+}
+
+func nanoseconds(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.UnixNano()
 }
 
 // NewStore makes an empty Store.
@@ -72,7 +95,7 @@ func NewStore(now time.Time) *Store {
 func (s *Store) device(id contracts.DeviceID) *device {
 	d := s.devices[id]
 	if d == nil {
-		d = &device{placements: map[contracts.DeploymentName]fleetview.Placement{}}
+		d = &device{}
 		s.devices[id] = d
 	}
 	return d
@@ -85,7 +108,7 @@ func (s *Store) Heartbeat(id contracts.DeviceID, h fleetview.Heartbeat) {
 	d := s.device(id)
 	d.heartbeat = &h
 	if d.meta != nil {
-		s.heartbeats.set(heartbeatKey(d.meta), heartbeat{d.meta, h})
+		s.heartbeats.set(heartbeatKey(d.meta), heartbeat{d.meta, &h})
 	}
 }
 
@@ -94,16 +117,24 @@ func (s *Store) Placement(id contracts.DeviceID, name contracts.DeploymentName, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.device(id)
+	at := slices.IndexFunc(d.placements, func(o *placed) bool { return o.deployment == name })
 	if !p.Told && (p.Phase == "" && !p.Malformed || p.Phase == contracts.PhaseRemoved) {
-		delete(d.placements, name)
+		if at >= 0 {
+			d.placements = slices.Delete(d.placements, at, at+1)
+		}
 		if d.meta != nil {
 			s.placements.remove(placementKey(d.meta, name))
 		}
 		return
 	}
-	d.placements[name] = p
+	now := newPlaced(name, p)
+	if at >= 0 {
+		d.placements[at] = now
+	} else {
+		d.placements = append(d.placements, now)
+	}
 	if d.meta != nil {
-		s.placements.set(placementKey(d.meta, name), placement{d.meta, name, p})
+		s.placements.set(placementKey(d.meta, name), placement{d.meta, now})
 	}
 }
 
@@ -116,8 +147,8 @@ func (s *Store) Device(id contracts.DeviceID, meta *roster.Device) {
 	d.meta = meta
 	if before != nil && (meta == nil || meta.Namespace != before.Namespace) {
 		s.heartbeats.remove(heartbeatKey(before))
-		for name := range d.placements {
-			s.placements.remove(placementKey(before, name))
+		for _, p := range d.placements {
+			s.placements.remove(placementKey(before, p.deployment))
 		}
 		before = nil
 	}
@@ -128,9 +159,9 @@ func (s *Store) Device(id contracts.DeviceID, meta *roster.Device) {
 	if h == nil {
 		h = &fleetview.Heartbeat{}
 	}
-	s.heartbeats.set(heartbeatKey(meta), heartbeat{meta, *h})
-	for name, p := range d.placements {
-		s.placements.set(placementKey(meta, name), placement{meta, name, p})
+	s.heartbeats.set(heartbeatKey(meta), heartbeat{meta, h})
+	for _, p := range d.placements {
+		s.placements.set(placementKey(meta, p.deployment), placement{meta, p})
 	}
 }
 
