@@ -37,9 +37,8 @@ type Value interface {
 		Snapshot | SnapshotRequest | CommandRequest | CommandReply | JoinRequest | JoinClaim | JoinReply | JoinStatement
 }
 
-// value is what Encode and decode need of a Value.
-type value[T any] interface {
-	*T
+// message is what a pointer to each Value is.
+type message interface {
 	// head is where the version is, and how many bytes the value may take.
 	head() (version *int, limit int)
 	validate() error
@@ -50,9 +49,9 @@ type fitter interface{ fit() }
 
 // Encode writes a value with its version. It refuses what Decode would refuse, so
 // that nonsense is seen by who made it.
-func Encode[T Value, P value[T]](v T) ([]byte, error) {
+func Encode[T Value](v T) ([]byte, error) {
 	fail := func(err error) ([]byte, error) { return nil, fmt.Errorf("encode %T: %w", v, err) }
-	p := P(&v)
+	p := any(&v).(message)
 	version, limit := p.head()
 	*version = Version
 	if f, ok := any(p).(fitter); ok {
@@ -129,7 +128,10 @@ func DecodeSnapshotRequest(data []byte) (SnapshotRequest, error) {
 	return decode[SnapshotRequest](data)
 }
 
-func decode[T any, P value[T]](data []byte) (T, error) {
+func decode[T any, P interface {
+	*T
+	message
+}](data []byte) (T, error) {
 	var zero, v T
 	fail := func(err error) (T, error) { return zero, fmt.Errorf("decode %T: %w", zero, err) }
 	p := P(&v)
