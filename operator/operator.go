@@ -113,6 +113,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 			DefaultTransform: cache.TransformStripManagedFields(),
 			ByObject: map[client.Object]cache.ByObject{
 				&appsv1.ControllerRevision{}: {Label: labels.NewSelector().Add(*ofDeployment)},
+				&v1alpha1.Device{}:           {Transform: device.Slim},
 			},
 		},
 		Client:                        client.Options{Cache: &client.CacheOptions{DisableFor: []client.Object{&corev1.Secret{}, &corev1.ConfigMap{}}}},

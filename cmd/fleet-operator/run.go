@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/fluxcd/pkg/runtime/client"
 	"github.com/fluxcd/pkg/runtime/controller"
@@ -36,6 +37,11 @@ func runCommand() *cobra.Command {
 			}
 			if o.Namespace = os.Getenv(controller.EnvRuntimeNamespace); o.Namespace == "" {
 				return errors.New(controller.EnvRuntimeNamespace + " is not set: in which namespace does the operator run?")
+			}
+			if os.Getenv("GOGC") == "" {
+				// Most of the memory is the fleet, which stays: to look through it twice as
+				// often costs little, and saves a quarter.
+				debug.SetGCPercent(50)
 			}
 			l := logger.NewLogger(log)
 			logger.SetLogger(l)

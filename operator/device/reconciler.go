@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"golang.org/x/time/rate"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
@@ -39,7 +40,12 @@ const (
 	// countsPerSecond is how many Devices of a large fleet have their counts written in a
 	// second: during a rollout those of each device change and change back.
 	countsPerSecond = 200
-	busRetry        = time.Second
+	// newcomersPerSecond is how many Devices that nobody has heard of yet, beyond the first
+	// newcomers, have that said in their status in a second. Of a whole fleet that is made
+	// at once, most connect before it is their turn.
+	newcomersPerSecond = 10
+	newcomers          = 100
+	busRetry           = time.Second
 	// undecided is when to look again whether a Deployment that was not reconciled
 	// yet selects a device; everything else that matters brings us back by itself.
 	undecided = 30 * time.Second
@@ -58,13 +64,15 @@ type Reconciler struct {
 	Recorder *record.Recorder
 	Clock    clock.PassiveClock
 
-	pace   *pace.Pacer[types.NamespacedName]
-	writes ownwrite.Writes
+	pace      *pace.Pacer[types.NamespacedName]
+	newcomers *rate.Limiter
+	writes    ownwrite.Writes
 }
 
 // SetupWithManager has the manager run the Reconciler.
 func (r *Reconciler) SetupWithManager(mgr ctrl.Manager, options controller.Options) error {
 	r.pace = pace.New[types.NamespacedName](r.Clock)
+	r.newcomers = rate.NewLimiter(newcomersPerSecond, newcomers)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("device").
 		For(&v1alpha1.Device{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -120,6 +128,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 	if !changed {
 		r.pace.Settled(request.NamespacedName)
 		return result, nil
+	}
+	if newcomer(before, &obj.Status) {
+		urgent = r.newcomers.AllowN(r.Clock.Now(), 1)
 	}
 	if wait := r.pace.Wait(request.NamespacedName, urgent, r.round(countsPerSecond)); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil

@@ -134,6 +134,12 @@ func compare(a, b *v1alpha1.DeviceStatus) (changed, urgent bool) {
 	return true, a.ObservedGeneration != b.ObservedGeneration
 }
 
+// newcomer reports whether all that there is to say is that nobody has heard of the device.
+func newcomer(before, now *v1alpha1.DeviceStatus) bool {
+	ready := apimeta.FindStatusCondition(now.Conditions, v1alpha1.ConditionReady)
+	return len(before.Conditions) == 0 && ready != nil && ready.Reason == v1alpha1.ReasonNeverSeen
+}
+
 // announce tells of what has changed, as events.
 func (r *Reconciler) announce(obj *v1alpha1.Device, before *v1alpha1.DeviceStatus) {
 	for _, t := range []string{v1alpha1.ConditionReady, v1alpha1.ConditionJoined} {

@@ -13,7 +13,7 @@ import (
 
 // Interval is the time between two writes of an object in the long run. What is
 // urgent, because a person or Flux waits for it, may follow the write before it at
-// once, Burst times in a row. Neither ever delays an object's first write.
+// once, Burst times in a row. Neither delays an object's first write.
 const (
 	Interval = time.Second
 	Burst    = 10
@@ -40,7 +40,7 @@ func New[K comparable](c clock.PassiveClock) *Pacer[K] {
 
 // Wait returns how long a write of the object has to wait; 0 lets it go ahead and
 // counts as that write. What is not urgent waits for about settle, when that is more than
-// Interval, and with luck need not be written then: see Settled.
+// Interval, also for the first time, and with luck need not be written then: see Settled.
 func (p *Pacer[K]) Wait(key K, urgent bool, settle time.Duration) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -49,7 +49,8 @@ func (p *Pacer[K]) Wait(key K, urgent bool, settle time.Duration) time.Duration 
 	if o == nil {
 		o = &paced{limiter: rate.NewLimiter(rate.Every(Interval), Burst)}
 		p.paced[key] = o
-	} else if !urgent {
+	}
+	if !urgent {
 		if o.due.IsZero() && settle > Interval {
 			// Not all at the same time: many objects change together.
 			o.due = now.Add(settle/2 + rand.N(settle))
