@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 )
 
@@ -29,7 +30,7 @@ func newClient(kubeconfig string) (client.WithWatch, error) {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{
 		clientgoscheme.AddToScheme, apiextensionsv1.AddToScheme, v1alpha1.AddToScheme,
-		sourcev1.AddToScheme, kustomizev1.AddToScheme,
+		sourcev1.AddToScheme, kustomizev1.AddToScheme, live.AddToScheme,
 	} {
 		if err := add(scheme); err != nil {
 			return nil, err

@@ -43,17 +43,19 @@ type Fleet struct {
 	Options
 	ControlPlane *ControlPlane
 	Operator     *Process
-	Devices      []*Device
-	Simulated    []*Simulated
-	Repository   *Repository
+	// Standby is a second operator; nil where there is none.
+	Standby    *Process
+	Devices    []*Device
+	Simulated  []*Simulated
+	Repository *Repository
 	// Client may do everything; it exists after StartControlPlane.
 	Client client.WithWatch
 	// Rootful is why the podmans and agents of the devices are root's on this machine;
 	// nil when each has a user without rights.
 	Rootful error
 
-	operatorHealth, operatorLive string
-	addresses                    *addresses
+	operatorHealth, operatorLive, operatorKubeconfig string
+	addresses                                        *addresses
 }
 
 // New prepares the folders of a fleet and reserves the addresses of its devices,
@@ -127,38 +129,46 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 	if err := f.setUp(ctx); err != nil {
 		return err
 	}
-	kubeconfig, err := f.ControlPlane.ServiceAccountKubeconfig(ctx, systemNamespace, "fleet-operator")
-	if err != nil {
+	if f.operatorKubeconfig, err = f.ControlPlane.ServiceAccountKubeconfig(ctx, systemNamespace, "fleet-operator"); err != nil {
 		return err
 	}
-	f.Operator = &Process{
-		Name: "the operator", Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", "operator.log"),
-		Args: []string{
-			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.OperatorSeed(), "--nats-ca-file", f.CAFile(),
-			"--health-addr", f.operatorHealth, "--metrics-addr", cmp.Or(f.MetricsAddr, "0"), "--live-addr", f.operatorLive,
-			"--live-cert-file", filepath.Join(f.liveDir(), pki.CertificateKey), "--live-key-file", filepath.Join(f.liveDir(), pki.PrivateKey),
-			// Short, so that an operator that was killed is followed by its next self soon.
-			"--enable-leader-election=true", "--leader-election-lease-duration=4s",
-			"--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
-		},
-		Env: []string{"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace},
-	}
+	f.Operator = f.newOperator("operator", f.operatorHealth, f.operatorLive, cmp.Or(f.MetricsAddr, "0"))
 	if err := f.StartOperator(ctx); err != nil {
 		return err
 	}
 	return f.awaitLive(ctx, live)
 }
 
+func (f *Fleet) newOperator(name, health, live, metrics string) *Process {
+	return &Process{
+		Name: "the " + name, Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", name+".log"),
+		Args: []string{
+			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.OperatorSeed(), "--nats-ca-file", f.CAFile(),
+			"--health-addr", health, "--metrics-addr", metrics, "--live-addr", live,
+			"--live-cert-file", filepath.Join(f.liveDir(), pki.CertificateKey), "--live-key-file", filepath.Join(f.liveDir(), pki.PrivateKey),
+			// Short, so that an operator that was killed is followed by its next self soon.
+			"--enable-leader-election=true", "--leader-election-lease-duration=4s",
+			"--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
+		},
+		Env: []string{"KUBECONFIG=" + f.operatorKubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace},
+	}
+}
+
 // StartOperator starts the operator and waits until it is ready.
 func (f *Fleet) StartOperator(ctx context.Context) error {
-	if err := f.Operator.Start(); err != nil {
+	return startOperator(ctx, f.Operator, f.operatorHealth)
+}
+
+// startOperator waits as long as an operator may take on a busy machine with a large fleet.
+func startOperator(ctx context.Context, operator *Process, health string) error {
+	if err := operator.Start(); err != nil {
 		return err
 	}
-	return Until(ctx, 30*time.Second, "operator ready", func(ctx context.Context) error {
-		if !f.Operator.Running() {
-			return Permanent(f.Operator.failure())
+	return Until(ctx, 5*time.Minute, operator.Name+" ready", func(ctx context.Context) error {
+		if !operator.Running() {
+			return Permanent(operator.failure())
 		}
-		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+f.operatorHealth+"/readyz", nil)
+		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+health+"/readyz", nil)
 		if err != nil {
 			return Permanent(err)
 		}
@@ -168,10 +178,24 @@ func (f *Fleet) StartOperator(ctx context.Context) error {
 		}
 		defer response.Body.Close()
 		if response.StatusCode != http.StatusOK {
-			return fmt.Errorf("readyz answers %s; log: %s", response.Status, f.Operator.Log)
+			return fmt.Errorf("readyz answers %s; log: %s", response.Status, operator.Log)
 		}
 		return nil
 	})
+}
+
+// StartStandby starts a second operator, which waits for the first one's Lease. Its live
+// API is not registered.
+func (f *Fleet) StartStandby(ctx context.Context) error {
+	var addrs [2]string
+	for i := range addrs {
+		var err error
+		if addrs[i], err = FreeAddr(); err != nil {
+			return err
+		}
+	}
+	f.Standby = f.newOperator("standby", addrs[0], addrs[1], "0")
+	return startOperator(ctx, f.Standby, addrs[0])
 }
 
 // JoinDevices starts a podman for each device, has the device join with a token that is
@@ -324,6 +348,9 @@ func (f *Fleet) Close() error {
 		}
 	}
 	_ = group.Wait() // the errors are in errs
+	if f.Standby != nil {
+		f.Standby.Stop(10 * time.Second)
+	}
 	if f.Operator != nil {
 		f.Operator.Stop(10 * time.Second)
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -52,13 +53,21 @@ func (l *load) bringUp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l.desired, err = js.Stream(ctx, contracts.BucketDesiredState.Stream())
+	if l.desired, err = js.Stream(ctx, contracts.BucketDesiredState.Stream()); err != nil {
+		return err
+	}
+	l.states, err = js.Stream(ctx, contracts.BucketDeviceState.Stream())
 	return err
 }
 
 // serveNATS runs the server in this process, so that devices can connect without
 // descriptors.
 func (l *load) serveNATS(config, addr string) error {
+	l.startNATS = func() error { return l.runNATS(config, addr) }
+	return l.startNATS()
+}
+
+func (l *load) runNATS(config, addr string) error {
 	o, err := server.ProcessConfigFile(config)
 	if err != nil {
 		return err
@@ -72,16 +81,25 @@ func (l *load) serveNATS(config, addr string) error {
 	}
 	o.Host, o.StoreDir, o.NoSigs, o.MaxConn = host, filepath.Join(l.dir, "nats-data"), true, 1<<20
 	o.LogFile = filepath.Join(l.dir, "logs", "nats.log")
-	if l.nats, err = server.NewServer(o); err != nil {
+	s, err := server.NewServer(o)
+	if err != nil {
 		return err
 	}
-	l.nats.ConfigureLogger()
-	l.nats.Start()
-	if !l.nats.ReadyForConnections(10 * time.Second) {
-		return fmt.Errorf("NATS is not ready after 10 s; its log is %s", o.LogFile)
+	s.ConfigureLogger()
+	s.Start()
+	if !s.ReadyForConnections(time.Minute) {
+		return fmt.Errorf("NATS is not ready after a minute; its log is %s", o.LogFile)
 	}
+	l.nats = s
+	l.inProcess.Store(s)
 	return nil
 }
+
+// inProcess connects to the server that runs now.
+type inProcess struct{ atomic.Pointer[server.Server] }
+
+// InProcessConn is of nats.InProcessConnProvider.
+func (p *inProcess) InProcessConn() (net.Conn, error) { return p.Load().InProcessConn() }
 
 // createDevices makes the Devices as Git would, with the operator away, and then changes
 // the status of some of them: what the API server does at best.
@@ -153,7 +171,7 @@ func (l *load) connect(ctx context.Context) error {
 	if err := l.each(ctx, len(l.devs), "started", func(_ context.Context, n int) error {
 		var in nats.InProcessConnProvider
 		if n >= l.tcp {
-			in = l.nats
+			in = &l.inProcess
 		}
 		return l.devs[n].start(s, in)
 	}); err != nil {

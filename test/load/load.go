@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,12 +31,16 @@ type load struct {
 	progress *env.Progress
 	out      io.Writer
 
-	fleet   *env.Fleet
-	nats    *server.Server
-	conn    *nats.Conn
-	devs    []*device
-	desired jetstream.Stream
-	figures []figure
+	fleet *env.Fleet
+	// nats is the server that runs now, startNATS starts the next one.
+	nats      *server.Server
+	inProcess inProcess
+	startNATS func() error
+	conn      *nats.Conn
+	devs      []*device
+	// desired and states are what devices are told and what they report.
+	desired, states jetstream.Stream
+	figures         []figure
 
 	// raw is what the bus does at best, patches how many changes of a status the API server
 	// takes in a second.
@@ -118,10 +123,7 @@ func (l *load) run(ctx context.Context) (err error) {
 		}
 		l.progress.Say("The logs stay in %s.", filepath.Join(l.dir, "logs"))
 	}()
-	for _, step := range []struct {
-		name string
-		do   func(context.Context) error
-	}{
+	for _, step := range slices.Concat([]step{
 		{"what the bus does at best, without fleet", l.measureBus},
 		{"control plane, keys, certificates, operator", l.bringUp},
 		{"Device objects, at the API server's own pace", l.createDevices},
@@ -132,11 +134,14 @@ func (l *load) run(ctx context.Context) (err error) {
 		{"one Deployment changes", l.change},
 		{"what was put off is written", l.settleAfter("one change: writes to the API server for each device")},
 		{"steady state", l.steady},
+		{"containers end, and devices report it", l.reports},
+		{"planner and agent", l.plan},
 		{"kubectl fleet status", l.status},
 		{"the same without the operator", l.alone},
 		{"the operator starts anew", l.coldStart},
+	}, l.storms(), []step{
 		{"every aggregate is right", l.check},
-	} {
+	}) {
 		stop := l.profile(ctx, step.name)
 		err := l.progress.Step(step.name, func() error { return step.do(ctx) })
 		stop()
@@ -153,6 +158,12 @@ func (l *load) run(ctx context.Context) (err error) {
 		return nil
 	}
 	return results{Devices: l.devices, Deployments: l.deployments, TCP: min(l.devices, l.tcp), Figures: l.figures}.write(l.json)
+}
+
+// step is a part of a run.
+type step struct {
+	name string
+	do   func(context.Context) error
 }
 
 func (l *load) measureBus(ctx context.Context) (err error) {

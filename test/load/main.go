@@ -7,6 +7,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,7 @@ type options struct {
 	devices, deployments, tcp           int
 	duration, heartbeat                 time.Duration
 	dir, bin, manifests, json, profiles string
+	storms                              bool
 }
 
 func command() *cobra.Command {
@@ -35,6 +37,9 @@ NATS server is.`,
 			if o.devices < 1 || o.deployments < 1 {
 				return errors.New("--devices and --deployments have to be at least 1")
 			}
+			// Nearly all of the memory is the devices', which stay; a hundred thousand leave
+			// no room for as much again.
+			debug.SetGCPercent(25)
 			l := &load{options: o, progress: env.NewProgress(c.ErrOrStderr()), out: c.OutOrStdout()}
 			return l.run(c.Context())
 		},
@@ -45,6 +50,7 @@ NATS server is.`,
 	f.IntVar(&o.tcp, "tcp", 5000, "how many devices at most connect by TCP and TLS; the others in this process")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long the steady state is measured")
 	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "time between two heartbeats of a device")
+	f.BoolVar(&o.storms, "storms", false, "also what happens to a whole fleet at once: edits, failures, NATS and operator gone")
 	f.StringVar(&o.bin, "bin", "bin", "folder of the binaries")
 	f.StringVar(&o.manifests, "manifests", "manifests", "folder of the manifests")
 	f.StringVar(&o.json, "json", "", "file for the figures")

@@ -115,31 +115,26 @@ func (l *load) change(ctx context.Context) error {
 	release := sync.OnceFunc(func() { close(hold) })
 	defer release()
 	l.hold.Store(&hold)
-	before, err := l.desired.Info(ctx)
+	before, err := l.lastOrder(ctx)
 	if err != nil {
 		return err
 	}
-	d := &v1alpha1.Deployment{}
-	if err := l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d); err != nil {
-		return err
-	}
-	d.Spec.Score = l.deployment(1, "v2").Spec.Score
 	operator, err := usageOf(l.fleet.Operator.PID())
 	if err != nil {
 		return err
 	}
 	begun := time.Now()
-	if err := l.fleet.Client.Update(ctx, d); err != nil {
+	if err := l.edit(ctx, l.version("v2", "100%")); err != nil {
 		return err
 	}
 	first := begun
 	var told time.Duration
 	if err := l.until(ctx, 10*time.Minute, "devices told", func(ctx context.Context) (int, int, error) {
-		info, err := l.desired.Info(ctx)
+		last, err := l.lastOrder(ctx)
 		if err != nil {
 			return 0, 0, err
 		}
-		n := int(info.State.LastSeq - before.State.LastSeq)
+		n := int(last - before)
 		if told = time.Since(begun); n == 0 {
 			first = time.Now() // the last moment at which nobody was told
 		}
@@ -147,7 +142,8 @@ func (l *load) change(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	if err := l.fleet.Client.Get(ctx, client.ObjectKeyFromObject(d), d); err != nil {
+	d := &v1alpha1.Deployment{}
+	if err := l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d); err != nil {
 		return err
 	}
 	revision := d.Status.UpdateRevision

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
+	"github.com/nationtech/fleet/contracts"
+)
+
+// crashesPerSecond is how many containers end in a second while reports are measured. Each
+// makes its device report several times.
+const crashesPerSecond = 400
+
+// reports ends containers, whose devices report it and start them again, and times the way
+// of each report: to a bare consumer of the bus, and to one who watches placements through
+// the API server.
+func (l *load) reports(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	list := &live.PlacementList{}
+	if err := l.fleet.Client.List(ctx, list, client.InNamespace(namespace), client.Limit(1)); err != nil {
+		return err
+	}
+	w, err := l.fleet.Client.Watch(ctx, &live.PlacementList{}, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	if err != nil {
+		return err
+	}
+	defer w.Stop()
+	var stored, visible []time.Duration
+	var reported atomic.Int64
+	heard := make(chan time.Duration, 1<<16)
+	consumer, err := l.states.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
+	if err != nil {
+		return err
+	}
+	reading, err := consumer.Consume(func(m jetstream.Msg) {
+		now := time.Now()
+		if s, err := contracts.DecodeDeploymentState(m.Data()); err == nil {
+			reported.Add(1)
+			heard <- now.Sub(s.Since)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	defer reading.Stop()
+	seen := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case d := <-heard:
+				stored = append(stored, d)
+			case e, ok := <-w.ResultChan():
+				if !ok || e.Type == watch.Error {
+					seen <- fmt.Errorf("the watch of placements has ended: %+v", e.Object)
+					return
+				}
+				if p, ok := e.Object.(*live.Placement); ok && p.Status.SinceTime != nil {
+					visible = append(visible, time.Since(p.Status.SinceTime.Time))
+				}
+			case <-stop:
+				seen <- nil
+				return
+			}
+		}
+	}()
+	begun := time.Now()
+	tick := time.NewTicker(time.Second / crashesPerSecond)
+	defer tick.Stop()
+	placements := l.devices * l.deployments
+	for n := 0; time.Since(begun) < l.duration && n < placements; n++ {
+		l.devs[n%l.devices].runtime.crash(contracts.DeploymentName(fmt.Sprintf("load-%d", n/l.devices+1)))
+		select {
+		case <-tick.C:
+		case err := <-seen:
+			return err
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	took := time.Since(begun)
+	during := float64(reported.Load())
+	if err := l.complete(ctx); err != nil {
+		return err
+	}
+	reading.Stop()
+	close(stop)
+	if err := <-seen; err != nil {
+		return err
+	}
+	if len(visible) == 0 || len(stored) == 0 {
+		return fmt.Errorf("%d reports were heard and %d seen", len(stored), len(visible))
+	}
+	l.add(figure{Name: "reports while containers end: from the devices", Value: during / took.Seconds(), Unit: "/s"})
+	for _, q := range []float64{0.5, 0.99} {
+		f := figure{Name: fmt.Sprintf("a report until it is seen in a watch, p%.0f", 100*q), Value: milliseconds(quantile(visible, q)), Unit: "ms", Raw: milliseconds(quantile(stored, q)), RawName: "on the bus"}
+		if q == 0.99 {
+			f = f.atMost(250, "≤ 250 ms at 1,000 reports/s")
+		}
+		l.add(f)
+	}
+	return nil
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
+
+// quantile of measurements; it sorts them.
+func quantile(of []time.Duration, q float64) time.Duration {
+	slices.Sort(of)
+	return of[int(q*float64(len(of)-1))]
+}
