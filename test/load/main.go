@@ -5,12 +5,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/nationtech/fleet/test/env"
 )
@@ -37,9 +39,12 @@ NATS server is.`,
 			if o.devices < 1 || o.deployments < 1 {
 				return errors.New("--devices and --deployments have to be at least 1")
 			}
-			// Nearly all of the memory is the devices', which stay; a hundred thousand leave
-			// no room for as much again.
-			debug.SetGCPercent(25)
+			// A hundred thousand devices leave no room for as much garbage.
+			var machine unix.Sysinfo_t
+			if err := unix.Sysinfo(&machine); err != nil {
+				return fmt.Errorf("how much memory is there: %w", err)
+			}
+			debug.SetMemoryLimit(int64(machine.Totalram) * int64(machine.Unit) / 10 * 6)
 			l := &load{options: o, progress: env.NewProgress(c.ErrOrStderr()), out: c.OutOrStdout()}
 			return l.run(c.Context())
 		},

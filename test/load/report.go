@@ -35,41 +35,57 @@ func (l *load) reports(ctx context.Context) error {
 		return err
 	}
 	defer w.Stop()
-	var stored, visible []time.Duration
+	// Of each report, when it was sent and when it came to either place.
+	ways := map[string]*way{}
+	of := func(placement, phase, reason string, restarts int64) *way {
+		key := fmt.Sprint(placement, phase, reason, restarts)
+		if ways[key] == nil {
+			ways[key] = &way{}
+		}
+		return ways[key]
+	}
+	type heard struct {
+		contracts.DeploymentState
+		device string
+		at     time.Time
+	}
 	var reported atomic.Int64
-	heard := make(chan time.Duration, 1<<16)
+	onBus := make(chan heard, 1<<16)
 	consumer, err := l.states.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{DeliverPolicy: jetstream.DeliverNewPolicy})
 	if err != nil {
 		return err
 	}
 	reading, err := consumer.Consume(func(m jetstream.Msg) {
 		now := time.Now()
-		if s, err := contracts.DecodeDeploymentState(m.Data()); err == nil {
+		key, _ := contracts.BucketDeviceState.KeyOf(m.Subject())
+		id, _, err := contracts.ParseDeviceStateKey(key)
+		s, bad := contracts.DecodeDeploymentState(m.Data())
+		if err == nil && bad == nil {
 			reported.Add(1)
-			heard <- now.Sub(s.Since)
+			onBus <- heard{s, string(id), now}
 		}
 	})
 	if err != nil {
 		return err
 	}
 	defer reading.Stop()
-	seen := make(chan error, 1)
+	ended := make(chan error, 1)
 	stop := make(chan struct{})
 	go func() {
 		for {
 			select {
-			case d := <-heard:
-				stored = append(stored, d)
+			case h := <-onBus:
+				of(h.device+"."+string(h.Deployment), string(h.Phase), h.Reason, h.Restarts).report(h.Time, h.at)
 			case e, ok := <-w.ResultChan():
 				if !ok || e.Type == watch.Error {
-					seen <- fmt.Errorf("the watch of placements has ended: %+v", e.Object)
+					ended <- fmt.Errorf("the watch of placements has ended: %+v", e.Object)
 					return
 				}
-				if p, ok := e.Object.(*live.Placement); ok && p.Status.SinceTime != nil {
-					visible = append(visible, time.Since(p.Status.SinceTime.Time))
+				if p, ok := e.Object.(*live.Placement); ok {
+					of(p.Name, p.Status.Phase, p.Status.Reason, p.Status.Restarts).see(time.Now())
 				}
 			case <-stop:
-				seen <- nil
+				ended <- nil
 				return
 			}
 		}
@@ -82,7 +98,7 @@ func (l *load) reports(ctx context.Context) error {
 		l.devs[n%l.devices].runtime.crash(contracts.DeploymentName(fmt.Sprintf("load-%d", n/l.devices+1)))
 		select {
 		case <-tick.C:
-		case err := <-seen:
+		case err := <-ended:
 			return err
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -95,11 +111,17 @@ func (l *load) reports(ctx context.Context) error {
 	}
 	reading.Stop()
 	close(stop)
-	if err := <-seen; err != nil {
+	if err := <-ended; err != nil {
 		return err
 	}
-	if len(visible) == 0 || len(stored) == 0 {
-		return fmt.Errorf("%d reports were heard and %d seen", len(stored), len(visible))
+	var stored, visible []time.Duration
+	for _, w := range ways {
+		if !w.sent.IsZero() && !w.seen.IsZero() {
+			stored, visible = append(stored, w.heard.Sub(w.sent)), append(visible, w.seen.Sub(w.sent))
+		}
+	}
+	if len(visible) == 0 {
+		return fmt.Errorf("none of %d reports was seen", reported.Load())
 	}
 	l.add(figure{Name: "reports while containers end: from the devices", Value: during / took.Seconds(), Unit: "/s"})
 	for _, q := range []float64{0.5, 0.99} {
@@ -110,6 +132,21 @@ func (l *load) reports(ctx context.Context) error {
 		l.add(f)
 	}
 	return nil
+}
+
+// way of a report: when the device sent it, and when it was on the bus and in the watch.
+type way struct{ sent, heard, seen time.Time }
+
+func (w *way) report(sent, heard time.Time) {
+	if w.sent.IsZero() {
+		w.sent, w.heard = sent, heard
+	}
+}
+
+func (w *way) see(at time.Time) {
+	if w.seen.IsZero() {
+		w.seen = at
+	}
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
