@@ -88,15 +88,23 @@ test-attack: build ## Attack a fleet as it is installed: by devices, strangers, 
 test-tools: ## Tests of the test control plane, and of what judges security findings
 	cd test/controlplane && go test -timeout 10m ./...
 	cd test/findings && go test ./...
+	cd test/plots && go test ./...
 
 .PHONY: test-load
 test-load: build ## Load with 20 and with 2,000 devices, held to generous bounds
 	go test -count=1 -timeout 15m -v ./test/load
 
 .PHONY: load
-load: build ## Load with DEVICES simulated devices (20) and DEPLOYMENTS Deployments (3), with all figures
+load: build ## Load with DEVICES simulated devices (20) and DEPLOYMENTS Deployments (3); STORMS=1, JSON=FILE
 	go build -o $(BIN)/ ./test/load
-	$(BIN)/load --bin $(BIN) --manifests manifests $(if $(DEVICES),--devices $(DEVICES)) $(if $(DEPLOYMENTS),--deployments $(DEPLOYMENTS)) $(if $(JSON),--json $(JSON))
+	$(BIN)/load $(LOAD) $(if $(DEVICES),--devices $(DEVICES)) $(if $(DEPLOYMENTS),--deployments $(DEPLOYMENTS)) $(if $(STORMS),--storms) $(if $(JSON),--json $(JSON))
+LOAD := --bin $(BIN) --manifests manifests
+
+.PHONY: bench
+bench: build ## How cost grows with the fleet: load with each of SIZES, and docs/plots; hours, and 24 GiB
+	go build -o $(BIN)/ ./test/load
+	for devices in $(or $(SIZES),1000 10000 50000 100000); do $(BIN)/load $(LOAD) --storms --devices $$devices --json $(BIN)/load-$$devices.json || exit; done
+	cd test/plots && go run . ../../docs/plots $(foreach devices,$(or $(SIZES),1000 10000 50000 100000),$(BIN)/load-$(devices).json)
 
 .PHONY: bench-join
 bench-join: build-test ## Have ten thousand devices join with one token, and approve them in bulk
@@ -109,7 +117,7 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
-	@for module in test/controlplane test/findings; do (set -x; cd $$module && go vet ./... && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...) || exit; done
+	@for module in test/controlplane test/findings test/plots; do (set -x; cd $$module && go vet ./... && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...) || exit; done
 
 .PHONY: fmt
 fmt: ## Format the Go code
