@@ -208,7 +208,7 @@ func Run(ctx context.Context, config *rest.Config, log logr.Logger, o Options) e
 			return fmt.Errorf("listen for the live API: %w", err)
 		}
 		server, err := liveapi.NewServer(liveapi.Options{
-			Store: live, Ready: inView.IsOpen, Commander: bus.NewCommander(nc, o.Bus.Logger), Listener: listener,
+			Store: live, Ready: inView.IsOpen, Roster: devices, View: view, Commander: bus.NewCommander(nc, o.Bus.Logger), Listener: listener,
 			CertFile: o.LiveCertFile, KeyFile: o.LiveKeyFile, Kubeconfig: o.Kubeconfig,
 		})
 		if err != nil {

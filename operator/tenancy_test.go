@@ -113,6 +113,8 @@ var others = []struct{ method, path string }{
 	{http.MethodGet, "/apis/live.fleet.nationtech.io/v1alpha1/namespaces/{}/placements/DEVICE.app/exec"},
 	{http.MethodPost, "/apis/live.fleet.nationtech.io/v1alpha1/namespaces/{}/placements/DEVICE.app/exec"},
 	{http.MethodPost, "/apis/live.fleet.nationtech.io/v1alpha1/namespaces/{}/placements/DEVICE.app/restart"},
+	{http.MethodGet, "/apis/live.fleet.nationtech.io/v1alpha1/namespaces/{}/fleethealths"},
+	{http.MethodGet, "/apis/live.fleet.nationtech.io/v1alpha1/namespaces/{}/fleethealths/fleet"},
 	{http.MethodGet, "/apis/live.fleet.nationtech.io/v1alpha1/namespaces/{}/devices/DEVICE/ping"},
 }
 

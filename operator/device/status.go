@@ -11,9 +11,12 @@ import (
 
 	"github.com/fluxcd/pkg/runtime/conditions"
 
+	"github.com/nationtech/fleet/api/health"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/operator/fleethealth"
 	"github.com/nationtech/fleet/operator/fleetview"
+	"github.com/nationtech/fleet/operator/roster"
 )
 
 // setStatus says how a Device is doing.
@@ -21,45 +24,45 @@ func (r *Reconciler) setStatus(obj *v1alpha1.Device) {
 	s := &obj.Status
 	s.ObservedGeneration = obj.Generation
 	id := contracts.DeviceID(obj.Name)
-	if owner, ok := r.Roster.Owner(id); ok && owner.Namespace != obj.Namespace {
-		message := "Device " + owner.Namespace + "/" + obj.Name + " is older and has this ID; delete one of them or give it another name"
-		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonDuplicateID, "%s", message)
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonDuplicateID, "%s", message)
+	seen := r.View.Device(id)
+	owner, _ := r.Roster.Owner(id)
+	facts := fleethealth.Facts(roster.Of(obj), &owner, &seen)
+	was := ""
+	if before := conditions.Get(obj, v1alpha1.ConditionReady); before != nil {
+		was = before.Reason
+	}
+	reason := ready(obj, &facts)
+	if reason == v1alpha1.ReasonDuplicateID {
+		// What is on the bus under this ID is of the other.
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, reason, "%s", facts.Message(reason))
 		s.Info, s.Deployments, s.LastHeartbeatTime = nil, nil, nil
 		return
 	}
-	seen := r.View.Device(id)
+	join(obj, seen, &facts)
 	s.Info = info(seen.Info)
 	s.Deployments = &v1alpha1.DeviceDeployments{
 		Total: seen.Counts.Told, Running: seen.Counts.Running, Pending: seen.Counts.Pending, Failed: seen.Counts.Failed,
 	}
-	before := conditions.Get(obj, v1alpha1.ConditionReady)
-	was := ""
-	if before != nil {
-		was = before.Reason
-	}
-	join(obj, seen)
-	ready(obj, seen)
 	if seen.LastHeartbeat.IsZero() {
 		s.LastHeartbeatTime = nil
 		return
 	}
 	// The time alone is no reason to write, unless it is old.
-	if s.LastHeartbeatTime == nil || was != conditions.GetReason(obj, v1alpha1.ConditionReady) ||
+	if s.LastHeartbeatTime == nil || was != reason ||
 		seen.LastHeartbeat.Sub(s.LastHeartbeatTime.Time) >= r.refresh()*3/4 {
 		at := metav1.NewTime(seen.LastHeartbeat).Rfc3339Copy()
 		s.LastHeartbeatTime = &at
 	}
 }
 
-func join(obj *v1alpha1.Device, seen fleetview.Device) {
+func join(obj *v1alpha1.Device, seen fleetview.Device, facts *health.Facts) {
 	switch {
 	case seen.InfoError != "":
 		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonInvalidInfo, "What the device registered with can't be read: %s", seen.InfoError)
 	case seen.Info == nil:
 		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonNeverSeen, "No agent has registered as this device")
-	case mismatch(obj, seen):
-		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonPublicKeyMismatch, "%s", mismatched(obj, seen))
+	case facts.Mismatched():
+		conditions.MarkFalse(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonPublicKeyMismatch, "%s", facts.Message(v1alpha1.ReasonPublicKeyMismatch))
 	case seen.Info.Refused > 0:
 		conditions.MarkTrue(obj, v1alpha1.ConditionJoined, v1alpha1.ReasonOrdersRefused, "The agent refuses what the operator has not signed for it, and goes on with what it was told before: %s", seen.Info.RefusedReason)
 	default:
@@ -67,32 +70,15 @@ func join(obj *v1alpha1.Device, seen fleetview.Device) {
 	}
 }
 
-func ready(obj *v1alpha1.Device, seen fleetview.Device) {
-	switch {
-	case obj.Spec.Approved == nil:
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNotApproved, "Nobody has approved the device yet: kubectl fleet approve %s -n %s", obj.Name, obj.Namespace)
-	case !*obj.Spec.Approved:
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonShutOut, "spec.approved is false: the device may not connect")
-	case seen.LastHeartbeat.IsZero():
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat")
-	case !seen.Online:
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonHeartbeatMissed, "Three heartbeats in a row, one each %s, did not arrive", seen.Interval)
-	case mismatch(obj, seen):
-		conditions.MarkFalse(obj, v1alpha1.ConditionReady, v1alpha1.ReasonPublicKeyMismatch, "%s", mismatched(obj, seen))
-	default:
-		conditions.MarkTrue(obj, v1alpha1.ConditionReady, v1alpha1.ReasonHeartbeat, "A heartbeat arrives each %s", seen.Interval)
+// ready sets the condition Ready and returns its reason.
+func ready(obj *v1alpha1.Device, facts *health.Facts) string {
+	reason := facts.Reason()
+	if reason == v1alpha1.ReasonHeartbeat {
+		conditions.MarkTrue(obj, v1alpha1.ConditionReady, reason, "%s", facts.Message(reason))
+	} else {
+		conditions.MarkFalse(obj, v1alpha1.ConditionReady, reason, "%s", facts.Message(reason))
 	}
-}
-
-// mismatch reports whether the agent has another identity than the Device says.
-// Such a device is told nothing new.
-func mismatch(obj *v1alpha1.Device, seen fleetview.Device) bool {
-	return seen.Info != nil && seen.Info.PublicKey != "" && obj.Spec.PublicKey != "" && seen.Info.PublicKey != obj.Spec.PublicKey
-}
-
-func mismatched(obj *v1alpha1.Device, seen fleetview.Device) string {
-	return "The agent last connected with the public key " + seen.Info.PublicKey + ", spec.publicKey is " + obj.Spec.PublicKey +
-		" now: the device is told nothing new until an agent with that key connects"
+	return reason
 }
 
 func info(i *contracts.DeviceInfo) *v1alpha1.DeviceInfo {

@@ -178,12 +178,16 @@ var placements = kind[placement]{
 
 // ConvertToTable is what plain kubectl prints.
 func (s *storage[T]) ConvertToTable(_ context.Context, object runtime.Object, options runtime.Object) (*metav1.Table, error) {
+	return tableOf(object, options, s.columns, s.cells)
+}
+
+func tableOf(object, options runtime.Object, columns []metav1.TableColumnDefinition, cells func(runtime.Object) []any) (*metav1.Table, error) {
 	t := &metav1.Table{}
 	if o, ok := options.(*metav1.TableOptions); !ok || o == nil || !o.NoHeaders {
-		t.ColumnDefinitions = s.columns
+		t.ColumnDefinitions = columns
 	}
 	add := func(o runtime.Object) error {
-		t.Rows = append(t.Rows, metav1.TableRow{Cells: s.cells(o), Object: runtime.RawExtension{Object: o}})
+		t.Rows = append(t.Rows, metav1.TableRow{Cells: cells(o), Object: runtime.RawExtension{Object: o}})
 		return nil
 	}
 	if !meta.IsListType(object) {

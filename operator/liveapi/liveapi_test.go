@@ -55,11 +55,17 @@ func serveStore(t testing.TB, store *Store) *served {
 // serveCommands serves a store, and commands of its devices.
 func serveCommands(t testing.TB, store *Store, commander Commander) *served {
 	t.Helper()
+	return serveOptions(t, Options{Store: store, Commander: commander})
+}
+
+func serveOptions(t testing.TB, o Options) *served {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
-	s := &served{TB: t, store: store}
+	s := &served{TB: t, store: o.Store}
 	s.ready.Store(true)
-	server, err := NewServer(Options{Store: store, Ready: s.ready.Load, Commander: commander, Listener: listener, Trusting: true})
+	o.Ready, o.Listener, o.Trusting = s.ready.Load, listener, true
+	server, err := NewServer(o)
 	must(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

@@ -22,7 +22,9 @@ import (
 	restclient "k8s.io/client-go/rest"
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
+	"github.com/nationtech/fleet/operator/fleetview"
 	"github.com/nationtech/fleet/operator/liveapi/openapi"
+	"github.com/nationtech/fleet/operator/roster"
 )
 
 // Options of a Server.
@@ -30,6 +32,10 @@ type Options struct {
 	// Store that is served, and whether it is complete.
 	Store *Store
 	Ready func() bool
+	// Roster and View are what FleetHealths are counted from, which there are none of
+	// without them.
+	Roster *roster.Roster
+	View   *fleetview.View
 	// Commander carries out the commands.
 	Commander Commander
 	// Listener to serve at, with TLS.
@@ -87,6 +93,9 @@ func NewServer(o Options) (*Server, error) {
 	c := &commands{heartbeats: h, placements: p, Commander: o.Commander, mayExec: mayExec(config.Authorization.Authorizer), stopping: stopping}
 	resources := c.storage()
 	resources[h.resource], resources[p.resource] = h, p
+	if o.Roster != nil && o.View != nil {
+		resources[fleetHealthResource] = &fleetHealths{devices: o.Roster, view: o.View, ready: o.Ready}
+	}
 	group := genericapiserver.NewDefaultAPIGroupInfo(live.GroupVersion.Group, scheme, runtime.NewParameterCodec(scheme), codecs)
 	group.VersionedResourcesStorageMap[live.GroupVersion.Version] = resources
 	if err := generic.InstallAPIGroup(&group); err != nil {

@@ -81,7 +81,7 @@ func (s *storage[T]) ShortNames() []string { return []string{s.short} }
 
 // unready is what is answered while the view is not complete: an empty list would
 // pass for an empty fleet.
-func (s *storage[T]) unready() error {
+func unready() error {
 	err := apierrors.NewServiceUnavailable("the fleet is not in view yet: the operator is still reading the buckets")
 	err.ErrStatus.Details = &metav1.StatusDetails{RetryAfterSeconds: retryAfter}
 	return err
@@ -99,7 +99,7 @@ func (s *storage[T]) Get(ctx context.Context, name string, _ *metav1.GetOptions)
 // row finds the row of an object.
 func (s *storage[T]) row(ctx context.Context, name string) (*row[T], error) {
 	if !s.ready() {
-		return nil, s.unready()
+		return nil, unready()
 	}
 	r := s.table.get(key{genericapirequest.NamespaceValue(ctx), name})
 	if r == nil {
@@ -113,7 +113,7 @@ func (s *storage[T]) row(ctx context.Context, name string) (*row[T], error) {
 // first page, so that a watch from it tells of what changed in between.
 func (s *storage[T]) List(ctx context.Context, o *metainternalversion.ListOptions) (runtime.Object, error) {
 	if !s.ready() {
-		return nil, s.unready()
+		return nil, unready()
 	}
 	if o.ResourceVersionMatch == metav1.ResourceVersionMatchExact {
 		return nil, apierrors.NewResourceExpired("only the present can be listed")

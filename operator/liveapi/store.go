@@ -1,4 +1,4 @@
-// Package liveapi serves live.fleet.nationtech.io: heartbeats and placements, from
+// Package liveapi serves live.fleet.nationtech.io: heartbeats, placements and health, from
 // the operator's memory and with Kubernetes' own authentication and authorisation.
 // Nothing of it is ever written to etcd.
 package liveapi

@@ -30,7 +30,7 @@ const expiredMessage = "the resource version is too old, or of another run or re
 // and then of changes.
 func (s *storage[T]) Watch(ctx context.Context, o *metainternalversion.ListOptions) (watch.Interface, error) {
 	if !s.ready() {
-		return nil, s.unready()
+		return nil, unready()
 	}
 	w := &watcher[T]{
 		storage: s, namespace: genericapirequest.NamespaceValue(ctx), wanted: s.wanted(o), bookmarks: o.AllowWatchBookmarks,

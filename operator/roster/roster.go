@@ -52,7 +52,9 @@ type Roster struct {
 
 	mu sync.RWMutex
 	// byID has the Devices of an ID, the one that has it first.
-	byID        map[contracts.DeviceID][]*Device
+	byID map[contracts.DeviceID][]*Device
+	// contested are the IDs that more than one Device would have.
+	contested   map[contracts.DeviceID]struct{}
 	byNamespace map[string]map[contracts.DeviceID]*Device
 	deployments map[string]map[string]*deployment
 	size        int
@@ -81,6 +83,7 @@ func New() *Roster {
 		deploymentsChanged: coalesce.New[types.NamespacedName](),
 		devicesChanged:     coalesce.New[types.NamespacedName](),
 		byID:               map[contracts.DeviceID][]*Device{},
+		contested:          map[contracts.DeviceID]struct{}{},
 		byNamespace:        map[string]map[contracts.DeviceID]*Device{},
 		deployments:        map[string]map[string]*deployment{},
 	}
@@ -128,6 +131,11 @@ func (r *Roster) replace(id contracts.DeviceID, namespace string, d *Device) {
 		delete(r.byID, id)
 	} else {
 		r.byID[id] = same
+	}
+	if len(same) > 1 {
+		r.contested[id] = struct{}{}
+	} else {
+		delete(r.contested, id)
 	}
 	if r.byNamespace[namespace] == nil {
 		r.byNamespace[namespace] = map[contracts.DeviceID]*Device{}
@@ -328,6 +336,29 @@ func (r *Roster) Named(id contracts.DeviceID) []types.NamespacedName {
 		out = append(out, types.NamespacedName{Namespace: d.Namespace, Name: string(id)})
 	}
 	return out
+}
+
+// Devices lists the Devices of a namespace, of all when it is empty, in no order, and has
+// the Device that has the ID of each one that has not got it. They are shared: don't
+// change them.
+func (r *Roster) Devices(namespace string) (devices []*Device, owners map[*Device]*Device) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if namespace != "" {
+		devices = slices.AppendSeq(make([]*Device, 0, len(r.byNamespace[namespace])), maps.Values(r.byNamespace[namespace]))
+	} else {
+		devices = make([]*Device, 0, r.size)
+		for _, of := range r.byNamespace {
+			devices = slices.AppendSeq(devices, maps.Values(of))
+		}
+	}
+	owners = map[*Device]*Device{}
+	for id := range r.contested {
+		for _, d := range r.byID[id][1:] {
+			owners[d] = r.winner(id)
+		}
+	}
+	return devices, owners
 }
 
 // Len is how many Devices there are.

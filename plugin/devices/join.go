@@ -15,6 +15,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleet/api/health"
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
@@ -171,17 +172,20 @@ func readyCondition(d *v1alpha1.Device, h *live.Heartbeat) *metav1.Condition {
 	if c := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {
 		reason = c.Reason
 	}
-	every := time.Duration(h.Status.IntervalSeconds) * time.Second
-	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse}
-	switch {
-	case !ptr.Deref(d.Spec.Approved, false), reason == v1alpha1.ReasonDuplicateID, h.Status.Ready && reason == v1alpha1.ReasonPublicKeyMismatch:
+	if !ptr.Deref(d.Spec.Approved, false) || reason == v1alpha1.ReasonDuplicateID || h.Status.Ready && reason == v1alpha1.ReasonPublicKeyMismatch {
 		return nil
-	case h.Status.LastHeartbeatTime == nil:
-		c.Reason, c.Message = v1alpha1.ReasonNeverSeen, "The device has never sent a heartbeat"
-	case !h.Status.Ready:
-		c.Reason, c.Message = v1alpha1.ReasonHeartbeatMissed, fmt.Sprintf("Three heartbeats in a row, one each %s, did not arrive", every)
-	default:
-		c.Status, c.Reason, c.Message = metav1.ConditionTrue, v1alpha1.ReasonHeartbeat, fmt.Sprintf("A heartbeat arrives each %s", every)
 	}
+	facts := health.Facts{
+		Namespace: d.Namespace, Name: d.Name, Approved: d.Spec.Approved,
+		Online: h.Status.Ready, Interval: time.Duration(h.Status.IntervalSeconds) * time.Second,
+	}
+	if t := h.Status.LastHeartbeatTime; t != nil {
+		facts.LastHeartbeat = t.Time
+	}
+	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Reason: facts.Reason()}
+	if c.Reason == v1alpha1.ReasonHeartbeat {
+		c.Status = metav1.ConditionTrue
+	}
+	c.Message = facts.Message(c.Reason)
 	return &c
 }

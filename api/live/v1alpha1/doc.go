@@ -20,7 +20,7 @@ var GroupVersion = schema.GroupVersion{Group: "live.fleet.nationtech.io", Versio
 // AddToScheme makes the kinds known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
 	s.AddKnownTypes(GroupVersion,
-		&Heartbeat{}, &HeartbeatList{}, &Placement{}, &PlacementList{}, &Device{}, &DevicePing{},
+		&Heartbeat{}, &HeartbeatList{}, &Placement{}, &PlacementList{}, &FleetHealth{}, &FleetHealthList{}, &Device{}, &DevicePing{},
 		&PlacementLogOptions{}, &PlacementExecOptions{}, &PlacementRestartOptions{}, &PlacementRestart{},
 	)
 	metav1.AddToGroupVersion(s, GroupVersion)

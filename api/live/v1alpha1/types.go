@@ -138,3 +138,92 @@ type PlacementList struct {
 	// items of the list.
 	Items []Placement `json:"items"`
 }
+
+// FleetHealth counts the Devices of a namespace by their health, and names a few of those
+// that are not well. There is one for each namespace that has Devices; its name is fleet.
+//
+// It has no labels of its own: a label selector selects the Devices that are counted, and
+// not FleetHealths. "kubectl get fleethealths -l site=mtl" counts the Devices with the
+// label site=mtl; a namespace that has none is left out. There is nothing to watch: who
+// wants it kept up to date gets it again.
+//
+// +kubebuilder:object:root=true
+type FleetHealth struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// status is how the Devices are.
+	Status FleetHealthStatus `json:"status"`
+}
+
+// FleetHealthName is the name of the FleetHealth of every namespace.
+const FleetHealthName = "fleet"
+
+// FleetHealthStatus is how the Devices of a namespace are. Each is counted in exactly one
+// of ready, notReady, neverSeen, pending, shutOut and duplicate, by the reason of its
+// condition Ready.
+type FleetHealthStatus struct {
+	// total is how many Devices there are.
+	Total int32 `json:"total"`
+	// ready are those whose heartbeats arrive: HeartbeatReceived.
+	Ready int32 `json:"ready"`
+	// notReady are those whose heartbeats came and come no more, HeartbeatMissed, or come
+	// from an agent with another key than spec.publicKey, PublicKeyMismatch.
+	NotReady int32 `json:"notReady"`
+	// neverSeen are those that are approved and have sent no heartbeat yet: NeverSeen.
+	NeverSeen int32 `json:"neverSeen"`
+	// pending are those that wait for somebody to approve them: NotApproved.
+	Pending int32 `json:"pending"`
+	// shutOut are those that may not connect, since spec.approved is false: ShutOut.
+	ShutOut int32 `json:"shutOut"`
+	// duplicate are those whose ID an older Device of another namespace has: DuplicateID.
+	Duplicate int32 `json:"duplicate"`
+	// mismatched are those of notReady with PublicKeyMismatch.
+	Mismatched int32 `json:"mismatched"`
+	// cordoned are those with spec.cordoned, whatever else they are.
+	Cordoned int32 `json:"cordoned"`
+
+	// gone are the Devices whose heartbeats stopped last, the last first; at most 10.
+	// +optional
+	Gone []GoneDevice `json:"gone,omitempty"`
+	// waiting are the first by name of neverSeen; at most 3.
+	// +optional
+	Waiting []string `json:"waiting,omitempty"`
+	// applicants are the first by name of pending; at most 3.
+	// +optional
+	Applicants []string `json:"applicants,omitempty"`
+	// duplicates are the first by name of duplicate; at most 3.
+	// +optional
+	Duplicates []string `json:"duplicates,omitempty"`
+	// mismatches are the first by name of mismatched; at most 3.
+	// +optional
+	Mismatches []string `json:"mismatches,omitempty"`
+}
+
+// How many devices a FleetHealth names, however many there are.
+const (
+	MaxGone  = 10
+	MaxNames = 3
+)
+
+// GoneDevice is a Device whose heartbeats stopped.
+type GoneDevice struct {
+	// name of the Device.
+	Name string `json:"name"`
+	// reason of its condition Ready.
+	Reason string `json:"reason"`
+	// message of its condition Ready.
+	Message string `json:"message"`
+	// lastHeartbeatTime is when the last one reached the server.
+	LastHeartbeatTime metav1.Time `json:"lastHeartbeatTime"`
+}
+
+// FleetHealthList is a list of FleetHealths.
+//
+// +kubebuilder:object:root=true
+type FleetHealthList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+	// items of the list, by namespace.
+	Items []FleetHealth `json:"items"`
+}

@@ -16,6 +16,26 @@ func (in DevicePing) OpenAPIModelName() string {
 }
 
 // OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FleetHealth) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.FleetHealth"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FleetHealthList) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.FleetHealthList"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in FleetHealthStatus) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.FleetHealthStatus"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
+func (in GoneDevice) OpenAPIModelName() string {
+	return "io.nationtech.fleet.live.v1alpha1.GoneDevice"
+}
+
+// OpenAPIModelName returns the OpenAPI model name for this type.
 func (in Heartbeat) OpenAPIModelName() string {
 	return "io.nationtech.fleet.live.v1alpha1.Heartbeat"
 }

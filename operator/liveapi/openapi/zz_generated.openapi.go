@@ -18,6 +18,10 @@ func GetOpenAPIDefinitions(ref common.ReferenceCallback) map[string]common.OpenA
 	return map[string]common.OpenAPIDefinition{
 		v1alpha1.Device{}.OpenAPIModelName():                  schema_fleet_api_live_v1alpha1_Device(ref),
 		v1alpha1.DevicePing{}.OpenAPIModelName():              schema_fleet_api_live_v1alpha1_DevicePing(ref),
+		v1alpha1.FleetHealth{}.OpenAPIModelName():             schema_fleet_api_live_v1alpha1_FleetHealth(ref),
+		v1alpha1.FleetHealthList{}.OpenAPIModelName():         schema_fleet_api_live_v1alpha1_FleetHealthList(ref),
+		v1alpha1.FleetHealthStatus{}.OpenAPIModelName():       schema_fleet_api_live_v1alpha1_FleetHealthStatus(ref),
+		v1alpha1.GoneDevice{}.OpenAPIModelName():              schema_fleet_api_live_v1alpha1_GoneDevice(ref),
 		v1alpha1.Heartbeat{}.OpenAPIModelName():               schema_fleet_api_live_v1alpha1_Heartbeat(ref),
 		v1alpha1.HeartbeatList{}.OpenAPIModelName():           schema_fleet_api_live_v1alpha1_HeartbeatList(ref),
 		v1alpha1.HeartbeatSpec{}.OpenAPIModelName():           schema_fleet_api_live_v1alpha1_HeartbeatSpec(ref),
@@ -189,6 +193,301 @@ func schema_fleet_api_live_v1alpha1_DevicePing(ref common.ReferenceCallback) com
 		},
 		Dependencies: []string{
 			v1.Duration{}.OpenAPIModelName(), v1.MicroTime{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_fleet_api_live_v1alpha1_FleetHealth(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FleetHealth counts the Devices of a namespace by their health, and names a few of those that are not well. There is one for each namespace that has Devices; its name is fleet.\n\nIt has no labels of its own: a label selector selects the Devices that are counted, and not FleetHealths. \"kubectl get fleethealths -l site=mtl\" counts the Devices with the label site=mtl; a namespace that has none is left out. There is nothing to watch: who wants it kept up to date gets it again.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ObjectMeta{}.OpenAPIModelName()),
+						},
+					},
+					"status": {
+						SchemaProps: spec.SchemaProps{
+							Description: "status is how the Devices are.",
+							Default:     map[string]interface{}{},
+							Ref:         ref(v1alpha1.FleetHealthStatus{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"status"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.FleetHealthStatus{}.OpenAPIModelName(), v1.ObjectMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_fleet_api_live_v1alpha1_FleetHealthList(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FleetHealthList is a list of FleetHealths.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"kind": {
+						SchemaProps: spec.SchemaProps{
+							Description: "Kind is a string value representing the REST resource this object represents. Servers may infer this from the endpoint the client submits requests to. Cannot be updated. In CamelCase. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#types-kinds",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"apiVersion": {
+						SchemaProps: spec.SchemaProps{
+							Description: "APIVersion defines the versioned schema of this representation of an object. Servers should convert recognized schemas to the latest internal value, and may reject unrecognized values. More info: https://git.k8s.io/community/contributors/devel/sig-architecture/api-conventions.md#resources",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"metadata": {
+						SchemaProps: spec.SchemaProps{
+							Default: map[string]interface{}{},
+							Ref:     ref(v1.ListMeta{}.OpenAPIModelName()),
+						},
+					},
+					"items": {
+						SchemaProps: spec.SchemaProps{
+							Description: "items of the list, by namespace.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.FleetHealth{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"items"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.FleetHealth{}.OpenAPIModelName(), v1.ListMeta{}.OpenAPIModelName()},
+	}
+}
+
+func schema_fleet_api_live_v1alpha1_FleetHealthStatus(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "FleetHealthStatus is how the Devices of a namespace are. Each is counted in exactly one of ready, notReady, neverSeen, pending, shutOut and duplicate, by the reason of its condition Ready.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"total": {
+						SchemaProps: spec.SchemaProps{
+							Description: "total is how many Devices there are.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"ready": {
+						SchemaProps: spec.SchemaProps{
+							Description: "ready are those whose heartbeats arrive: HeartbeatReceived.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"notReady": {
+						SchemaProps: spec.SchemaProps{
+							Description: "notReady are those whose heartbeats came and come no more, HeartbeatMissed, or come from an agent with another key than spec.publicKey, PublicKeyMismatch.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"neverSeen": {
+						SchemaProps: spec.SchemaProps{
+							Description: "neverSeen are those that are approved and have sent no heartbeat yet: NeverSeen.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"pending": {
+						SchemaProps: spec.SchemaProps{
+							Description: "pending are those that wait for somebody to approve them: NotApproved.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"shutOut": {
+						SchemaProps: spec.SchemaProps{
+							Description: "shutOut are those that may not connect, since spec.approved is false: ShutOut.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"duplicate": {
+						SchemaProps: spec.SchemaProps{
+							Description: "duplicate are those whose ID an older Device of another namespace has: DuplicateID.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"mismatched": {
+						SchemaProps: spec.SchemaProps{
+							Description: "mismatched are those of notReady with PublicKeyMismatch.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"cordoned": {
+						SchemaProps: spec.SchemaProps{
+							Description: "cordoned are those with spec.cordoned, whatever else they are.",
+							Default:     0,
+							Type:        []string{"integer"},
+							Format:      "int32",
+						},
+					},
+					"gone": {
+						SchemaProps: spec.SchemaProps{
+							Description: "gone are the Devices whose heartbeats stopped last, the last first; at most 10.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Ref: ref(v1alpha1.GoneDevice{}.OpenAPIModelName()),
+									},
+								},
+							},
+						},
+					},
+					"waiting": {
+						SchemaProps: spec.SchemaProps{
+							Description: "waiting are the first by name of neverSeen; at most 3.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"applicants": {
+						SchemaProps: spec.SchemaProps{
+							Description: "applicants are the first by name of pending; at most 3.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"duplicates": {
+						SchemaProps: spec.SchemaProps{
+							Description: "duplicates are the first by name of duplicate; at most 3.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+					"mismatches": {
+						SchemaProps: spec.SchemaProps{
+							Description: "mismatches are the first by name of mismatched; at most 3.",
+							Type:        []string{"array"},
+							Items: &spec.SchemaOrArray{
+								Schema: &spec.Schema{
+									SchemaProps: spec.SchemaProps{
+										Type:   []string{"string"},
+										Format: "",
+									},
+								},
+							},
+						},
+					},
+				},
+				Required: []string{"total", "ready", "notReady", "neverSeen", "pending", "shutOut", "duplicate", "mismatched", "cordoned"},
+			},
+		},
+		Dependencies: []string{
+			v1alpha1.GoneDevice{}.OpenAPIModelName()},
+	}
+}
+
+func schema_fleet_api_live_v1alpha1_GoneDevice(ref common.ReferenceCallback) common.OpenAPIDefinition {
+	return common.OpenAPIDefinition{
+		Schema: spec.Schema{
+			SchemaProps: spec.SchemaProps{
+				Description: "GoneDevice is a Device whose heartbeats stopped.",
+				Type:        []string{"object"},
+				Properties: map[string]spec.Schema{
+					"name": {
+						SchemaProps: spec.SchemaProps{
+							Description: "name of the Device.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"reason": {
+						SchemaProps: spec.SchemaProps{
+							Description: "reason of its condition Ready.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"message": {
+						SchemaProps: spec.SchemaProps{
+							Description: "message of its condition Ready.",
+							Default:     "",
+							Type:        []string{"string"},
+							Format:      "",
+						},
+					},
+					"lastHeartbeatTime": {
+						SchemaProps: spec.SchemaProps{
+							Description: "lastHeartbeatTime is when the last one reached the server.",
+							Ref:         ref(v1.Time{}.OpenAPIModelName()),
+						},
+					},
+				},
+				Required: []string{"name", "reason", "message", "lastHeartbeatTime"},
+			},
+		},
+		Dependencies: []string{
+			v1.Time{}.OpenAPIModelName()},
 	}
 }
 
