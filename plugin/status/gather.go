@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -21,6 +23,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/devices"
 )
 
 // Observed is what was read of the cluster, before anything is made of it.
@@ -32,6 +35,11 @@ type Observed struct {
 	Kustomizations []kustomizev1.Kustomization
 	Deployments    []v1alpha1.Deployment
 	Devices        Devices
+
+	// Live tells that the devices were counted by the live API, LiveError why they were
+	// not although there is one that this user may ask.
+	Live      bool
+	LiveError error
 
 	// NoFlux is true when the cluster has no Flux.
 	NoFlux bool
@@ -99,23 +107,44 @@ func (g *gatherer) deployments(ctx context.Context) error {
 }
 
 func (g *gatherer) devices(ctx context.Context) error {
-	config := rest.CopyConfig(g.Config)
-	config.GroupVersion = &v1alpha1.GroupVersion
-	config.APIPath = "/apis"
-	config.NegotiatedSerializer = serializer.WithoutConversionCodecFactory{CodecFactory: scheme.Codecs}
-	api, err := rest.RESTClientFor(config)
-	if err != nil {
-		return fmt.Errorf("make a client for %s: %w", config.Host, err)
+	counted, err := liveDevices(ctx, g.Config, g.scope)
+	if err == nil {
+		g.observed.Devices, g.observed.Live = counted, true
+		return nil
 	}
-	counted, err := countDevices(ctx, api, g.scope)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !cli.NotInstalled(err) && !apierrors.IsForbidden(err) {
+		g.observed.LiveError = err
+	}
+	api, err := restClient(g.Config, v1alpha1.GroupVersion)
+	if err != nil {
+		return err
+	}
+	counted, err = countDevices(ctx, api, g.scope)
 	if err != nil {
 		return fmt.Errorf("in %s: %w", g.scope, err)
 	}
 	if err := g.describe(ctx, counted.Gone); err != nil {
 		return err
 	}
+	// The ages in a table are rounded.
+	slices.SortFunc(counted.Gone, compareGone)
 	g.observed.Devices = counted
 	return nil
+}
+
+// restClient asks for what is decoded elsewhere.
+func restClient(of *rest.Config, version schema.GroupVersion) (rest.Interface, error) {
+	config := rest.CopyConfig(of)
+	config.GroupVersion, config.APIPath = &version, "/apis"
+	config.NegotiatedSerializer = serializer.WithoutConversionCodecFactory{CodecFactory: scheme.Codecs}
+	api, err := rest.RESTClientFor(config)
+	if err != nil {
+		return nil, fmt.Errorf("make a client for %s: %w", config.Host, err)
+	}
+	return api, nil
 }
 
 // describe fetches what the table does not hold of the few devices that a report
@@ -131,6 +160,9 @@ func (g *gatherer) describe(ctx context.Context, gone []Gone) error {
 				Namespace: g.scope.Namespace, FieldSelector: fields.OneTermEqualSelector("metadata.name", gone[i].Name),
 			})
 			for _, d := range list.Items {
+				if devices.Of(&d) != devices.NotReady {
+					continue // it has the same name in another namespace
+				}
 				gone[i].Namespace = d.Namespace
 				gone[i].LastHeartbeat = d.Status.LastHeartbeatTime
 				if c := apimeta.FindStatusCondition(d.Status.Conditions, v1alpha1.ConditionReady); c != nil {

@@ -54,6 +54,9 @@ func (r *Report) judgeReading(o Observed) {
 	for _, u := range o.Unread {
 		r.problem(Problem{Kind: KindRead, Name: u.What, Message: u.Err.Error(), Hint: cli.Explain(u.Err)})
 	}
+	if o.LiveError != nil {
+		r.Footnotes = append(r.Footnotes, "The live API does not count the devices ("+screen.Safe(o.LiveError.Error())+"): they are as the operator wrote them last.")
+	}
 	if o.NoFlux {
 		r.Footnotes = append(r.Footnotes, "Flux is not installed in this cluster: nothing comes from Git by itself.")
 	}

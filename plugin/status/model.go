@@ -8,6 +8,7 @@ package status
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/rollout"
 )
@@ -112,8 +113,8 @@ type Devices struct {
 
 // How many devices a report names, however many there are.
 const (
-	maxGone  = 10
-	maxNames = 3
+	maxGone  = live.MaxGone
+	maxNames = live.MaxNames
 )
 
 // Gone is a device whose heartbeats stopped.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"reflect"
 	"time"
 
 	"k8s.io/apimachinery/pkg/watch"
@@ -20,10 +21,14 @@ const (
 	// reread is how often everything is read although no Deployment has changed:
 	// the devices of a large fleet are counted, not watched.
 	reread = 10 * time.Second
+	// recount is how often the devices alone are counted, where the live API does it:
+	// that is milliseconds of the operator's, however many devices there are. To watch
+	// them would be a message for each heartbeat of each.
+	recount = 2 * time.Second
 )
 
-// follow shows the status again whenever a Deployment changes, until the context
-// ends.
+// follow shows the status again whenever a Deployment changes, or the count of the
+// devices, until the context ends.
 func (o *options) follow(ctx context.Context, cluster *cli.Cluster, env *cli.Env, show func(Report) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -47,6 +52,8 @@ func (o *options) follow(ctx context.Context, cluster *cli.Cluster, env *cli.Env
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- follower.Run(ctx) }()
+	again := time.NewTimer(reread)
+	defer again.Stop()
 	for {
 		observed, err := Gather(ctx, cluster, scope, env.Now())
 		if err != nil {
@@ -55,32 +62,58 @@ func (o *options) follow(ctx context.Context, cluster *cli.Cluster, env *cli.Env
 		if err := show(Judge(observed)); err != nil {
 			return err
 		}
-		if err := o.await(ctx, changed, failed, scope); err != nil {
-			return err
+		again.Reset(reread)
+		for {
+			due, err := await(ctx, changed, failed, again.C, observed.Live, scope)
+			if err != nil {
+				return err
+			}
+			if due {
+				break
+			}
+			counted, err := liveDevices(ctx, cluster.Config, scope)
+			if err != nil {
+				// With the other way, which costs more, goes what is read anyway.
+				continue
+			}
+			if reflect.DeepEqual(counted, observed.Devices) {
+				continue
+			}
+			observed.Devices, observed.Time = counted, env.Now()
+			if err := show(Judge(observed)); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-// await returns when it is time to read again.
-func (o *options) await(ctx context.Context, changed <-chan struct{}, failed <-chan error, scope cli.Scope) error {
-	again := time.NewTimer(reread)
-	defer again.Stop()
+// await returns when it is time to read everything again, which due tells, or to count
+// the devices, where they are live.
+func await(ctx context.Context, changed <-chan struct{}, failed <-chan error, again <-chan time.Time, live bool, scope cli.Scope) (due bool, err error) {
+	var count <-chan time.Time
+	if live {
+		timer := time.NewTimer(recount)
+		defer timer.Stop()
+		count = timer.C
+	}
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	case err := <-failed:
-		return fmt.Errorf("watch deployments in %s: %w", scope, err)
-	case <-again.C:
-		return nil
+		return false, fmt.Errorf("watch deployments in %s: %w", scope, err)
+	case <-again:
+		return true, nil
+	case <-count:
+		return false, nil
 	case <-changed:
 	}
 	gather := time.NewTimer(settle)
 	defer gather.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	case <-gather.C:
-		return nil
+		return true, nil
 	}
 }
 
