@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,11 +13,13 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/cli-runtime/pkg/genericiooptions"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/plugin"
 	"github.com/nationtech/fleet/plugin/status"
 	"github.com/nationtech/fleet/test/simulated"
 )
@@ -164,4 +167,37 @@ func TestStatusIsTheSameWithAndWithoutTheLiveAPI(t *testing.T) {
 		}
 		return ""
 	})
+}
+
+// Nothing about a Deployment changes, and everything is read every ten seconds at most.
+func TestStatusWatchHearsOfDevicesBeforeItReadsEverything(t *testing.T) {
+	f := newLiveFleet(t)
+	f.approve(f.newID())
+	ctx, cancel := context.WithCancel(t.Context())
+	out, in := io.Pipe()
+	done, kubeconfig := make(chan int, 1), f.writeKubeconfig()
+	go func() {
+		defer in.Close()
+		streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: in, ErrOut: io.Discard}
+		done <- plugin.Execute(ctx, []string{"status", "--watch", "-o", "json", "--kubeconfig", kubeconfig}, streams)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		out.Close()
+		<-done
+	})
+	reports := json.NewDecoder(out)
+	next := func() (r status.Report) {
+		t.Helper()
+		must(t, reports.Decode(&r))
+		return r
+	}
+	next()
+	// The watch of Deployments has begun meanwhile, and brings one reading of its own.
+	before := next()
+	f.approve(f.newID())
+	after := next()
+	if took := after.Time.Sub(before.Time.Time); after.Devices.Total != before.Devices.Total+1 || took >= 9*time.Second {
+		t.Errorf("%v after %+v there is %+v", took, before.Devices, after.Devices)
+	}
 }

@@ -22,6 +22,17 @@ import (
 // kubectl runs kubectl fleet as one who may do everything, in the test's namespace.
 func (f *fleet) kubectl(args ...string) string {
 	f.Helper()
+	var out, errOut bytes.Buffer
+	streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &errOut}
+	if code := plugin.Execute(f.Context(), append(args, "--kubeconfig", f.writeKubeconfig()), streams); code != 0 {
+		f.Fatalf("kubectl fleet %s: exit code %d\n%s%s", strings.Join(args, " "), code, out.String(), errOut.String())
+	}
+	return out.String()
+}
+
+// writeKubeconfig writes the kubeconfig of one who may do everything.
+func (f *fleet) writeKubeconfig() string {
+	f.Helper()
 	file := clientcmdapi.NewConfig()
 	file.Clusters["test"] = &clientcmdapi.Cluster{Server: f.config.Host, CertificateAuthorityData: f.config.CAData}
 	file.AuthInfos["admin"] = &clientcmdapi.AuthInfo{ClientCertificateData: f.config.CertData, ClientKeyData: f.config.KeyData}
@@ -29,12 +40,7 @@ func (f *fleet) kubectl(args ...string) string {
 	file.CurrentContext = "test"
 	path := filepath.Join(f.TempDir(), "kubeconfig")
 	must(f.T, clientcmd.WriteToFile(*file, path))
-	var out, errOut bytes.Buffer
-	streams := genericiooptions.IOStreams{In: strings.NewReader(""), Out: &out, ErrOut: &errOut}
-	if code := plugin.Execute(f.Context(), append(args, "--kubeconfig", path), streams); code != 0 {
-		f.Fatalf("kubectl fleet %s: exit code %d\n%s%s", strings.Join(args, " "), code, out.String(), errOut.String())
-	}
-	return out.String()
+	return path
 }
 
 // What the plugin makes is what the operator and the agent go by, all the way.
