@@ -79,7 +79,7 @@ func (l *load) runNATS(config, addr string) error {
 	if o.Port, err = strconv.Atoi(port); err != nil {
 		return err
 	}
-	o.Host, o.StoreDir, o.NoSigs, o.MaxConn = host, filepath.Join(l.dir, "nats-data"), true, 1<<20
+	o.Host, o.StoreDir, o.NoSigs, o.MaxConn = host, filepath.Join(l.dir, "nats-data"), true, maxConnections
 	o.LogFile = filepath.Join(l.dir, "logs", "nats.log")
 	s, err := server.NewServer(o)
 	if err != nil {

@@ -16,9 +16,12 @@ import (
 	"github.com/nationtech/fleet/contracts"
 )
 
+// maxConnections is above every fleet; a server's usual limit is 65,536.
+const maxConnections = 1 << 20
+
 // bareServer is a NATS server with nothing of fleet's but its streams.
 func bareServer(dir string) (*server.Server, error) {
-	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true})
+	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true, MaxConn: maxConnections})
 	if err != nil {
 		return nil, err
 	}
