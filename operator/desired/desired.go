@@ -19,7 +19,8 @@ import (
 	"github.com/nationtech/fleet/operator/fleetview"
 )
 
-// timeout bounds one batch: the API of JetStream hangs while it has no leader.
+// timeout bounds one batch. Each request in it has its own limit besides, bus.Timeout: one
+// that is made while a stream has no leader is never answered, also when there is one again.
 const timeout = 30 * time.Second
 
 // Store is the buckets as the leader writes them.
@@ -129,7 +130,7 @@ func (s *Store) write(ctx context.Context, n int, sign func(i int) (order, error
 
 // last is the sequence of the last message that the stream has.
 func (s *Store) last(ctx context.Context) (uint64, error) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeout(ctx, bus.Timeout)
 	defer cancel()
 	stream, err := s.JetStream.Stream(ctx, contracts.BucketDesiredState.Stream())
 	if err != nil {
@@ -167,7 +168,9 @@ func (s *Store) Forget(ctx context.Context, device contracts.DeviceID, all bool)
 		for _, key := range list {
 			// https://github.com/nats-io/nats-architecture-and-design/blob/main/adr/ADR-8.md
 			m := &nats.Msg{Subject: bucket.Subject(key), Header: nats.Header{"KV-Operation": []string{"DEL"}}}
-			ack, err := s.JetStream.PublishMsg(ctx, m)
+			asking, stop := context.WithTimeout(ctx, bus.Timeout)
+			ack, err := s.JetStream.PublishMsg(asking, m)
+			stop()
 			if err != nil {
 				errs = append(errs, fmt.Errorf("forget key %s of bucket %s: %w", key, bucket, err))
 				continue
