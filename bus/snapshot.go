@@ -64,7 +64,9 @@ func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	// Nobody waits for it any longer then, and the next one that the device asks for does
+	// not begin before. While the stream has no leader none of them comes to an end.
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
 	defer cancel()
 	stream := r.stream.Load()
 	if stream == nil {
