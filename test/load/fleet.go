@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
@@ -22,6 +23,7 @@ import (
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
 	"github.com/nationtech/fleet/test/env"
+	"github.com/nationtech/fleet/test/simulated"
 )
 
 func (l *load) bringUp(ctx context.Context) (err error) {
@@ -45,7 +47,7 @@ func (l *load) bringUp(ctx context.Context) (err error) {
 	if err := l.fleet.Client.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}); err != nil {
 		return err
 	}
-	l.conn, err = bus.Connect(bus.Options{URL: l.fleet.ControlPlane.NATS, SeedFile: l.fleet.OperatorSeed(), CAFile: l.fleet.CAFile(), Name: "fleet-load", Logger: quiet})
+	l.conn, err = bus.Connect(bus.Options{URL: l.fleet.ControlPlane.NATS, SeedFile: l.fleet.OperatorSeed(), CAFile: l.fleet.CAFile(), Name: "fleet-load", Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -105,14 +107,14 @@ func (p *inProcess) InProcessConn() (net.Conn, error) { return p.Load().InProces
 // the status of some of them: what the API server does at best.
 func (l *load) createDevices(ctx context.Context) (err error) {
 	l.fleet.Operator.Stop(10 * time.Second)
-	l.devs = make([]*device, l.devices)
+	l.devs = make([]*simulated.Agent, l.devices)
 	begun := time.Now()
 	if err = l.each(ctx, len(l.devs), "made", func(ctx context.Context, n int) (err error) {
-		if l.devs[n], err = newDevice(n); err != nil {
+		if l.devs[n], err = simulated.NewAgent(contracts.DeviceID(fmt.Sprintf("load-%06d", n))); err != nil {
 			return err
 		}
-		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].id), Labels: map[string]string{"fleet": "load"}}}
-		d.Spec.PublicKey, d.Spec.Approved = l.devs[n].public, new(true)
+		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].ID), Labels: map[string]string{"fleet": "load"}}}
+		d.Spec.PublicKey, d.Spec.Approved = l.devs[n].Public, new(true)
 		return l.fleet.Client.Create(ctx, d)
 	}); err != nil {
 		return err
@@ -121,7 +123,7 @@ func (l *load) createDevices(ctx context.Context) (err error) {
 	patches := min(l.devices, 1000)
 	begun = time.Now()
 	if err := l.each(ctx, patches, "", func(ctx context.Context, n int) error {
-		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].id)}}
+		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].ID)}}
 		written := d.DeepCopy()
 		d.Status.LastHeartbeatTime = new(metav1.Unix(1, 0))
 		return l.fleet.Client.Status().Patch(ctx, d, client.MergeFrom(written))
@@ -162,7 +164,7 @@ func (l *load) connect(ctx context.Context) error {
 		return err
 	}
 	l.received = map[string]*count{}
-	s := settings{operator: operator, heartbeat: l.heartbeat, told: l.told, bus: bus.Options{URL: l.fleet.ControlPlane.NATS, CAFile: l.fleet.CAFile()}}
+	s := simulated.AgentOptions{Operator: operator, Heartbeat: l.heartbeat, Told: l.told, Bus: bus.Options{URL: l.fleet.ControlPlane.NATS, CAFile: l.fleet.CAFile()}}
 	self, err := usageOf(os.Getpid())
 	if err != nil {
 		return err
@@ -173,7 +175,7 @@ func (l *load) connect(ctx context.Context) error {
 		if n >= l.tcp {
 			in = &l.inProcess
 		}
-		return l.devs[n].start(s, in)
+		return l.devs[n].Start(s, in)
 	}); err != nil {
 		return err
 	}
@@ -202,7 +204,7 @@ func (l *load) close() {
 	group.SetLimit(256)
 	for _, d := range l.devs {
 		if d != nil {
-			group.Go(func() error { d.stop(); return nil })
+			group.Go(func() error { d.Stop(); return nil })
 		}
 	}
 	_ = group.Wait() // stopping has no error

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/nationtech/fleet/test/env"
+	"github.com/nationtech/fleet/test/simulated"
 )
 
 // namespace of the devices and Deployments.
@@ -37,7 +38,7 @@ type load struct {
 	inProcess inProcess
 	startNATS func() error
 	conn      *nats.Conn
-	devs      []*device
+	devs      []*simulated.Agent
 	// desired and states are what devices are told and what they report.
 	desired, states jetstream.Stream
 	figures         []figure

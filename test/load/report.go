@@ -95,7 +95,7 @@ func (l *load) reports(ctx context.Context) error {
 	defer tick.Stop()
 	placements := l.devices * l.deployments
 	for n := 0; time.Since(begun) < l.duration && n < placements; n++ {
-		l.devs[n%l.devices].runtime.crash(contracts.DeploymentName(fmt.Sprintf("load-%d", n/l.devices+1)))
+		l.devs[n%l.devices].Crash(contracts.DeploymentName(fmt.Sprintf("load-%d", n/l.devices+1)))
 		select {
 		case <-tick.C:
 		case err := <-ended:

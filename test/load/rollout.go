@@ -18,7 +18,7 @@ import (
 )
 
 // told counts an order that a device has taken in.
-func (l *load) told(o contracts.Order) {
+func (l *load) told(_ contracts.DeviceID, o contracts.Order) {
 	if o.Desired == nil {
 		return
 	}

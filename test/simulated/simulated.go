@@ -1,6 +1,7 @@
-// Package simulated is a device that speaks to NATS as an agent does and has no
-// driver: what it reports is what the test says. It stands in for the many devices
-// that a machine has no room for, and for faults that no container has on demand.
+// Package simulated has devices without a machine, for the many that one machine has no
+// room for. A Device speaks to NATS as an agent does and has no driver: what it reports is
+// what the test says, also what no container does on demand. An Agent is the agent itself
+// above a runtime that only takes its time.
 package simulated
 
 import (

@@ -1,8 +1,7 @@
-package main
+package simulated
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -17,11 +16,13 @@ import (
 	"github.com/nationtech/fleet/contracts"
 )
 
-// device is an agent with a simulated runtime below it and its memory in this process.
-type device struct {
-	id      contracts.DeviceID
+// Agent is an agent with a simulated runtime below it and its memory in this process:
+// unlike a Device it does all that one on a machine does.
+type Agent struct {
+	ID contracts.DeviceID
+	// Public is the public half of its identity.
+	Public  string
 	key     nkeys.KeyPair
-	public  string
 	runtime *runtime
 
 	nc     *nats.Conn
@@ -29,28 +30,34 @@ type device struct {
 	done   chan struct{}
 }
 
-func newDevice(n int) (*device, error) {
+// NewAgent makes an Agent with a key of its own.
+func NewAgent(id contracts.DeviceID) (*Agent, error) {
 	key, err := nkeys.CreateUser()
 	if err != nil {
 		return nil, err
 	}
 	public, err := key.PublicKey()
-	return &device{id: contracts.DeviceID(fmt.Sprintf("load-%06d", n)), key: key, public: public, runtime: newRuntime()}, err
+	return &Agent{ID: id, key: key, Public: public, runtime: newRuntime()}, err
 }
 
-// settings are what all devices share.
-type settings struct {
-	bus       bus.Options
-	operator  string
-	heartbeat time.Duration
-	// told is called for each order that a device has taken in.
-	told func(contracts.Order)
+// AgentOptions are what Agents may share.
+type AgentOptions struct {
+	// Bus is how to connect, the Agent's identity left out.
+	Bus bus.Options
+	// Operator is the public key that signs what the device is told.
+	Operator  string
+	Heartbeat time.Duration
+	// Told is called for each order that a device has taken in.
+	Told func(contracts.DeviceID, contracts.Order)
 }
 
-// start connects the device by TCP or, with a server, in this process.
-func (d *device) start(s settings, server nats.InProcessConnProvider) error {
-	o := s.bus
-	o.Key, o.Device, o.Name, o.InProcess, o.Logger = d.key, d.id, string(d.id), server, quiet
+// Crash ends every container of a deployment, as a program that fails does.
+func (a *Agent) Crash(n contracts.DeploymentName) { a.runtime.crash(n) }
+
+// Start connects the device by TCP or, with a server, in this process.
+func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
+	o := s.Bus
+	o.Key, o.Device, o.Name, o.InProcess, o.Logger = a.key, a.ID, string(a.ID), server, quiet
 	if server != nil {
 		o.URL, o.CAFile = nats.DefaultURL, "" // of the same server; there is no network to encrypt
 	}
@@ -62,40 +69,44 @@ func (d *device) start(s settings, server nats.InProcessConnProvider) error {
 	if err != nil {
 		return err
 	}
-	vouched, err := contracts.NewCurveKey(d.key, d.id, public)
+	vouched, err := contracts.NewCurveKey(a.key, a.ID, public)
 	if err != nil {
 		return err
 	}
-	if d.nc, err = bus.Connect(o); err != nil {
+	if a.nc, err = bus.Connect(o); err != nil {
 		return err
 	}
 	one := &agent.Device{
 		Config: config.Config{
-			Device: d.id, HeartbeatInterval: s.heartbeat, Trust: trust.Trust{Operator: s.operator}, Commands: config.Commands{Ping: true},
+			Device: a.ID, HeartbeatInterval: s.Heartbeat, Trust: trust.Trust{Operator: s.Operator}, Commands: config.Commands{Ping: true},
 		},
-		Conn: d.nc, Driver: d.runtime, Memory: &memory{told: s.told}, PublicKey: d.public, Curve: vouched, Log: quiet,
+		Conn: a.nc, Driver: a.runtime, Memory: &memory{told: func(o contracts.Order) { s.Told(a.ID, o) }}, PublicKey: a.Public, Curve: vouched, Log: quiet,
 		Facts: func() contracts.DeviceInfo {
-			return contracts.DeviceInfo{Hostname: string(d.id), OS: "simulated", Arch: "none"}
+			return contracts.DeviceInfo{Hostname: string(a.ID), OS: "simulated", Arch: "none"}
 		},
 		WhyRefused: func() string { return "" },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d.cancel, d.done = cancel, make(chan struct{})
+	a.cancel, a.done = cancel, make(chan struct{})
 	go func() {
-		defer close(d.done)
+		defer close(a.done)
 		// It ends with the context, or because its connection was closed.
 		_ = one.Run(ctx)
 	}()
 	return nil
 }
 
-func (d *device) stop() {
-	if d.cancel == nil {
+// Server is the URL of the server that the device is connected to; empty for none.
+func (a *Agent) Server() string { return a.nc.ConnectedUrl() }
+
+// Stop takes the device offline.
+func (a *Agent) Stop() {
+	if a.cancel == nil {
 		return
 	}
-	d.cancel()
-	<-d.done
-	d.nc.Close()
+	a.cancel()
+	<-a.done
+	a.nc.Close()
 }
 
 var quiet = slog.New(slog.DiscardHandler)
