@@ -74,8 +74,8 @@ func KeysOf(seed []byte) (*Keys, error) {
 
 // ServerConfig is what the server of an operator with these keys has to know: who the
 // operator is, and that it says which devices may connect. Without TLS it speaks in
-// clear.
-func (k *Keys) ServerConfig(tls *ServerTLS) ([]byte, error) {
+// clear, and without a cluster it is by itself.
+func (k *Keys) ServerConfig(tls *ServerTLS, cluster *ServerCluster) ([]byte, error) {
 	var public [3]string
 	for n, pair := range []nkeys.KeyPair{k.User, k.System, k.Issuer} {
 		var err error
@@ -83,7 +83,7 @@ func (k *Keys) ServerConfig(tls *ServerTLS) ([]byte, error) {
 			return nil, fmt.Errorf("the operator's keys: %w", err)
 		}
 	}
-	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2], TLS: tls})
+	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2], TLS: tls, Cluster: cluster})
 }
 
 func keyPair(prefix nkeys.PrefixByte, secret []byte) (nkeys.KeyPair, error) {

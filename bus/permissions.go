@@ -103,11 +103,18 @@ type ServerAuth struct {
 	// TLS is what the server proves itself with; nil is a server in clear, which only
 	// who is on the same machine connects to.
 	TLS *ServerTLS
+	// Cluster is the one that the server is part of; nil for a server by itself.
+	Cluster *ServerCluster
 }
 
 // ServerTLS names files on the server's machine: its certificate, with those that lead
 // to the authority's, and the key.
-type ServerTLS struct{ CertFile, KeyFile string }
+type ServerTLS struct {
+	CertFile, KeyFile string
+	// CAFile holds the authorities that the certificates of the other servers of a cluster
+	// are checked against. A server by itself needs none.
+	CAFile string
+}
 
 // The server's own words, https://docs.nats.io/running-a-nats-service/configuration.
 type (
@@ -118,6 +125,7 @@ type (
 		SystemAccount string             `json:"system_account,omitempty"`
 		Authorization *authorization     `json:"authorization,omitempty"`
 		TLS           *serverTLS         `json:"tls,omitempty"`
+		Cluster       *cluster           `json:"cluster,omitempty"`
 		Metadata      map[string]string  `json:"server_metadata,omitempty"`
 	}
 	serverTLS struct {
@@ -244,7 +252,13 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		}}
 	}
 	if a.TLS != nil {
-		config.TLS = &serverTLS{CertFile: a.TLS.CertFile, KeyFile: a.TLS.KeyFile, MinVersion: "1.3", Timeout: 10}
+		config.TLS = new(newServerTLS(a.TLS))
+	}
+	if a.Cluster != nil {
+		var err error
+		if config.Cluster, err = a.Cluster.section(a.TLS); err != nil {
+			return nil, err
+		}
 	}
 	if err := e.Encode(config); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
@@ -255,6 +269,10 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+func newServerTLS(t *ServerTLS) serverTLS {
+	return serverTLS{CertFile: t.CertFile, KeyFile: t.KeyFile, MinVersion: "1.3", Timeout: 10}
 }
 
 func from(account, subject string) map[string]string {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nkeys"
 
 	"github.com/nationtech/fleet/contracts"
 )
@@ -259,4 +260,18 @@ func sequences(t testing.TB, js jetstream.JetStream) map[contracts.Bucket]uint64
 		out[bucket] = stream.CachedInfo().State.LastSeq
 	}
 	return out
+}
+
+func TestAClusterNeedsCertificates(t *testing.T) {
+	key, err := nkeys.CreateUser()
+	must(t, err)
+	seed, err := key.Seed()
+	must(t, err)
+	keys, err := KeysOf(seed)
+	must(t, err)
+	for name, tls := range map[string]*ServerTLS{"no TLS": nil, "no authorities": {CertFile: "tls.crt", KeyFile: "tls.key"}} {
+		if _, err := keys.ServerConfig(tls, &ServerCluster{Hosts: []string{"a", "b", "c"}}); err == nil {
+			t.Errorf("%s: is no error", name)
+		}
+	}
 }

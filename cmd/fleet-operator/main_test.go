@@ -121,7 +121,7 @@ func TestNATSConfigIsThatOfTheOperatorsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := keys.ServerConfig(nil)
+	want, err := keys.ServerConfig(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,6 +146,20 @@ func TestNATSConfigIsThatOfTheOperatorsKeys(t *testing.T) {
 	} {
 		if _, err := run(c.args...); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestSetupRefusesAClusterThatCantWork(t *testing.T) {
+	t.Setenv("RUNTIME_NAMESPACE", "fleet-system")
+	for _, servers := range []string{"0", "2", "-1"} {
+		c := setupCommand()
+		c.SetOut(&bytes.Buffer{})
+		c.SetErr(&bytes.Buffer{})
+		c.SilenceUsage, c.SilenceErrors = true, true
+		c.SetArgs([]string{"--nats-servers", servers})
+		if err := c.Execute(); err == nil || !strings.Contains(err.Error(), "--nats-servers is "+servers) {
+			t.Errorf("%s servers: %v", servers, err)
 		}
 	}
 }

@@ -39,6 +39,9 @@ has made is left as it is.`,
 			if err := checkLifetimes(o.Lifetimes); err != nil {
 				return err
 			}
+			if o.NATSServers < 1 || o.NATSServers == 2 {
+				return fmt.Errorf("--nats-servers is %d, want 1, or 3 or more: of two neither goes on without the other", o.NATSServers)
+			}
 			config, err := ctrl.GetConfig()
 			if err != nil {
 				return fmt.Errorf("no cluster to set up: %w", err)
@@ -54,6 +57,7 @@ has made is left as it is.`,
 	f := c.Flags()
 	f.StringArrayVar(&o.NATSNames, "nats-name", nil, "DNS name or IP address under which devices find the NATS server")
 	f.StringVar(&o.NATSTLSDir, "nats-tls-dir", "/etc/nats-tls", "where the NATS server has its certificate, as tls.crt and tls.key")
+	f.IntVar(&o.NATSServers, "nats-servers", 1, "how many NATS servers there are; 3 or 5 are a cluster, see docs/guides/nats-cluster.md")
 	f.BoolVar(&o.ExternalCertificates, "external-certificates", false, "leave all certificates to somebody else, such as cert-manager")
 	bindLifetimes(c, &o.Lifetimes)
 	return c

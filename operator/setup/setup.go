@@ -37,7 +37,9 @@ const (
 // Services that the servers are found under.
 const (
 	serviceNATS = "fleet-nats"
-	serviceLive = "fleet-operator-live"
+	// serviceNodes is the headless one, which gives each NATS server a name of its own.
+	serviceNodes = "fleet-nats-nodes"
+	serviceLive  = "fleet-operator-live"
 )
 
 // Report takes a line for each object, and whether it has changed.
@@ -50,6 +52,8 @@ type Options struct {
 	// NATSNames are DNS names and IP addresses under which devices find the NATS server,
 	// beside those of its Service.
 	NATSNames []string
+	// NATSServers is how many NATS servers there are; more than one are a cluster.
+	NATSServers int
 	// NATSTLSDir is where the NATS server has its certificate.
 	NATSTLSDir string
 	// ExternalCertificates leaves every certificate to somebody else, such as
@@ -67,18 +71,26 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	tls := &bus.ServerTLS{CertFile: path.Join(o.NATSTLSDir, pki.CertificateKey), KeyFile: path.Join(o.NATSTLSDir, pki.PrivateKey)}
+	names := append(serviceNames(serviceNATS, o.Namespace), o.NATSNames...)
+	var cluster *bus.ServerCluster
+	if o.NATSServers > 1 {
+		tls.CAFile = path.Join(o.NATSTLSDir, pki.TrustedKey)
+		cluster = &bus.ServerCluster{Hosts: nodes(o.NATSServers)}
+		names = append(names, cluster.Hosts...)
+	}
 	if o.ExternalCertificates {
 		o.Report("certificates: left to somebody else", false)
 	} else {
 		c := &certificates{client: o.Client, reader: o.Client, namespace: o.Namespace, now: o.Clock.Now, lifetimes: o.Lifetimes, report: o.Report}
 		if _, err := c.ensure(ctx, true, []endpoint{
-			{SecretNATSTLS, append(serviceNames(serviceNATS, o.Namespace), o.NATSNames...)},
+			{SecretNATSTLS, names},
 			{SecretLiveTLS, serviceNames(serviceLive, o.Namespace)},
 		}); err != nil {
 			return err
 		}
 	}
-	config, err := keys.ServerConfig(&bus.ServerTLS{CertFile: path.Join(o.NATSTLSDir, pki.CertificateKey), KeyFile: path.Join(o.NATSTLSDir, pki.PrivateKey)})
+	config, err := keys.ServerConfig(tls, cluster)
 	if err != nil {
 		return err
 	}
@@ -94,6 +106,16 @@ func Run(ctx context.Context, o Options) error {
 func serviceNames(service, namespace string) []string {
 	in := service + "." + namespace
 	return []string{service, in, in + ".svc", in + ".svc.cluster.local", "localhost", "127.0.0.1", "::1"}
+}
+
+// nodes are the names of a cluster's servers: those that its StatefulSet and the headless
+// Service give them.
+func nodes(count int) []string {
+	out := make([]string, count)
+	for n := range out {
+		out[n] = fmt.Sprintf("%s-%d.%s", serviceNATS, n, serviceNodes)
+	}
+	return out
 }
 
 // ensureSeed returns the operator's keys. A seed that there is is never changed: every
