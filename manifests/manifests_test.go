@@ -1,6 +1,7 @@
 package manifests_test
 
 import (
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	authorizationv1 "k8s.io/api/authorization/v1"
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -22,6 +24,7 @@ import (
 	"sigs.k8s.io/kustomize/kyaml/filesys"
 	"sigs.k8s.io/yaml"
 
+	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/operator/setup"
 	"github.com/nationtech/fleet/pki"
 )
@@ -135,7 +138,7 @@ func TestDefaultIsInstalled(t *testing.T) {
 	}
 	for kind, want := range map[string]int{
 		"CustomResourceDefinition": 2, "Namespace": 2, "ServiceAccount": 3, "ClusterRole": 8, "ClusterRoleBinding": 3, "Role": 5, "ConfigMap": 1,
-		"RoleBinding": 7, "Deployment": 1, "StatefulSet": 1, "Job": 1, "Service": 2, "APIService": 1, "NetworkPolicy": 4,
+		"RoleBinding": 7, "Deployment": 1, "StatefulSet": 1, "Job": 1, "Service": 3, "APIService": 1, "NetworkPolicy": 4,
 		"ValidatingAdmissionPolicy": 1, "ValidatingAdmissionPolicyBinding": 1, "Flux GitRepository": 1, "Flux Kustomization": 1,
 	} {
 		if kinds[kind] != want {
@@ -190,7 +193,8 @@ func TestDefaultIsInstalled(t *testing.T) {
 func TestPodsAreRestricted(t *testing.T) {
 	c, _ := newAPIServer(t)
 	pods := 0
-	objects := render(t, "default")
+	// All of default is in it, and more.
+	objects := render(t, "cluster")
 	for _, o := range objects {
 		if o.GetKind() == "Namespace" {
 			if err := c.Create(t.Context(), o.DeepCopy()); err != nil {
@@ -290,5 +294,99 @@ func TestCertManagerTakesTheSecretsOver(t *testing.T) {
 		if !slices.Contains(names, name) || c.GetNamespace() != system {
 			t.Errorf("%s of namespace %s is for %q", secret, c.GetNamespace(), names)
 		}
+	}
+}
+
+// TestClusterIsWhatSetupMakesItsConfigurationFor holds the overlay to the names that setup
+// puts into the certificate and the routes.
+func TestClusterIsWhatSetupMakesItsConfigurationFor(t *testing.T) {
+	c, _ := newAPIServer(t)
+	for _, o := range render(t, "cluster") {
+		if o.GetKind() == "Namespace" {
+			if err := c.Create(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var (
+		set      *appsv1.StatefulSet
+		operator []string
+		servers  int
+	)
+	services := map[string]*corev1.Service{}
+	for _, o := range render(t, "cluster") {
+		switch o.GetKind() {
+		case "StatefulSet":
+			set = &appsv1.StatefulSet{}
+			convert(t, o, set)
+		case "Service":
+			services[o.GetName()] = &corev1.Service{}
+			convert(t, o, services[o.GetName()])
+		case "Deployment":
+			operator = podTemplate(t, o).Spec.Containers[0].Args
+		case "Job":
+			for _, arg := range podTemplate(t, o).Spec.Containers[0].Args {
+				fmt.Sscanf(arg, "--nats-servers=%d", &servers)
+			}
+		case "PodDisruptionBudget":
+			budget := &policyv1.PodDisruptionBudget{}
+			convert(t, o, budget)
+			if at := budget.Spec.MaxUnavailable; at == nil || at.IntValue() != 1 || !selects(budget.Spec.Selector, set.Spec.Template.Labels) {
+				t.Errorf("servers may be taken down like this: %+v", budget.Spec)
+			}
+		default:
+			continue
+		}
+		// The API server's word on all that the overlay changes.
+		if err := c.Create(t.Context(), o, client.FieldValidation("Strict"), client.DryRunAll); err != nil {
+			t.Errorf("%s %s: %v", o.GetKind(), o.GetName(), err)
+		}
+	}
+	if servers != int(*set.Spec.Replicas) || servers != 3 {
+		t.Errorf("setup makes a cluster of %d servers, and there are %d", servers, *set.Spec.Replicas)
+	}
+	if s := services[set.Spec.ServiceName]; s == nil || s.Spec.ClusterIP != corev1.ClusterIPNone || !s.Spec.PublishNotReadyAddresses {
+		t.Errorf("the servers' names come from %+v, want a headless Service that has them before they are ready", s)
+	}
+	if set.Spec.PodManagementPolicy != appsv1.ParallelPodManagement {
+		t.Error("the second server waits for the first, which waits for it")
+	}
+	if err := setup.Run(t.Context(), setup.Options{
+		Client: c, Namespace: system, NATSServers: servers, NATSTLSDir: "/etc/nats-tls", Clock: clock.RealClock{}, Lifetimes: pki.Usual, Report: func(string, bool) {},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	config, certificate := &corev1.Secret{}, &corev1.Secret{}
+	for name, into := range map[string]*corev1.Secret{setup.SecretNATS: config, setup.SecretNATSTLS: certificate} {
+		if err := c.Get(t.Context(), client.ObjectKey{Namespace: system, Name: name}, into); err != nil {
+			t.Fatal(err)
+		}
+	}
+	chain, err := pki.ParseCertificates(certificate.Data[pki.CertificateKey])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var urls []string
+	for n := range servers {
+		name := fmt.Sprintf("%s-%d.%s", set.Name, n, set.Spec.ServiceName)
+		urls = append(urls, "tls://"+name+":4222")
+		if !strings.Contains(string(config.Data[setup.ConfigFile]), `"tls://`+name+`:6222"`) {
+			t.Errorf("there is no route to %s:\n%s", name, config.Data[setup.ConfigFile])
+		}
+		if chain[0].VerifyHostname(name) != nil {
+			t.Errorf("the certificate is not for %s", name)
+		}
+	}
+	if want := "--nats-url=" + strings.Join(urls, ","); !slices.Contains(operator, want) || !slices.Contains(operator, fmt.Sprintf("--nats-replicas=%d", servers)) {
+		t.Errorf("the operator is run with %q, want %s", operator, want)
+	}
+	port := slices.ContainsFunc(set.Spec.Template.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool {
+		return p.Name == "cluster" && p.ContainerPort == bus.ClusterPort
+	})
+	items := slices.ContainsFunc(set.Spec.Template.Spec.Volumes, func(v corev1.Volume) bool {
+		return v.Name == "tls" && slices.ContainsFunc(v.Secret.Items, func(k corev1.KeyToPath) bool { return k.Key == pki.TrustedKey })
+	})
+	if !port || !items {
+		t.Errorf("the servers have no cluster port, or nothing to check one another against: %v, %v", port, items)
 	}
 }

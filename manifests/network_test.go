@@ -32,10 +32,10 @@ type network struct {
 	probed map[string][]string
 }
 
-func installed(t *testing.T) *network {
+func installed(t *testing.T, dir string) *network {
 	t.Helper()
 	n := &network{pods: map[string]peer{}, probed: map[string][]string{}}
-	for _, o := range render(t, "default") {
+	for _, o := range render(t, dir) {
 		switch o.GetKind() {
 		case "NetworkPolicy":
 			var p networkingv1.NetworkPolicy
@@ -135,8 +135,16 @@ func (n *network) reaches(from, to peer, port int32, protocol corev1.Protocol) b
 		n.lets(networkingv1.PolicyTypeIngress, to, from, to, port, protocol)
 }
 
+// installations are the folders that hold all of fleet.
+var installations = []string{"default", "cluster"}
+
 func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
-	n := installed(t)
+	for _, dir := range installations {
+		t.Run(dir, func(t *testing.T) { testPolicies(t, installed(t, dir), dir == "cluster") })
+	}
+}
+
+func testPolicies(t *testing.T, n *network, cluster bool) {
 	operator, nats, setup := n.pods["fleet-operator"], n.pods["fleet-nats"], n.pods["fleet-setup"]
 	prometheus := peer{"monitoring", labels.Set{"app.kubernetes.io/name": "prometheus"}, nil}
 	dns := peer{"kube-system", labels.Set{"k8s-app": "kube-dns"}, nil}
@@ -174,7 +182,11 @@ func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
 		{"the world to setup", outside, setup, 80, corev1.ProtocolTCP, false},
 		{"NATS to the world", nats, outside, 443, corev1.ProtocolTCP, false},
 		{"NATS to the operator", nats, operator, 8443, corev1.ProtocolTCP, false},
-		{"NATS to DNS", nats, dns, 53, corev1.ProtocolUDP, false},
+		{"NATS to DNS", nats, dns, 53, corev1.ProtocolUDP, cluster},
+		{"NATS to another server of the cluster", nats, nats, 6222, corev1.ProtocolTCP, cluster},
+		{"the operator to the cluster's port", operator, nats, 6222, corev1.ProtocolTCP, false},
+		{"a neighbour to the cluster's port", neighbour, nats, 6222, corev1.ProtocolTCP, false},
+		{"the world to the cluster's port", outside, nats, 6222, corev1.ProtocolTCP, false},
 		{"a neighbour to the world", neighbour, outside, 443, corev1.ProtocolTCP, false},
 		{"the world to a neighbour", outside, neighbour, 80, corev1.ProtocolTCP, false},
 	} {
@@ -188,7 +200,12 @@ func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
 
 // TestPoliciesServicesAndPodsAgree finds a port or a label that was changed in one place.
 func TestPoliciesServicesAndPodsAgree(t *testing.T) {
-	n := installed(t)
+	for _, dir := range installations {
+		t.Run(dir, func(t *testing.T) { testAgreement(t, installed(t, dir)) })
+	}
+}
+
+func testAgreement(t *testing.T, n *network) {
 	for _, p := range n.policies {
 		everyone := len(p.Spec.PodSelector.MatchLabels) == 0
 		named, selected := map[string]bool{}, 0
