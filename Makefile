@@ -43,7 +43,7 @@ root-demo-down:
 .PHONY: test root-test
 test: ## Run every test; sets up all that it needs
 	$(AS_ROOT)
-root-test: deps build lint verify root-test-unit test-tools test-attack test-load root-test-e2e
+root-test: deps build lint verify root-test-unit test-tools test-cluster test-attack test-load root-test-e2e
 
 ##@ Build
 
@@ -72,7 +72,7 @@ deps: ## Install the Debian packages that demo and tests need
 test-unit: ## Unit tests, and the kinds against a real kube-apiserver
 	$(AS_ROOT)
 root-test-unit:
-	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|e2e|load)$$')
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|cluster|e2e|load)$$')
 
 .PHONY: test-e2e root-test-e2e
 test-e2e: ## From a Git push to containers, with everything on the way killed in between
@@ -83,6 +83,10 @@ root-test-e2e:
 .PHONY: test-attack
 test-attack: build ## Attack a fleet as it is installed: by devices, strangers, thieves and the broker
 	go test -count=1 -timeout 10m -v ./test/attack
+
+.PHONY: test-cluster
+test-cluster: build-test ## Kill servers of a NATS cluster in the middle of a rollout; devices behind a site's server
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -count=1 -timeout 5m -v ./test/cluster
 
 .PHONY: test-tools
 test-tools: ## Tests of the test control plane, and of what judges security findings
