@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -102,6 +104,7 @@ func (l *load) add(f figure) {
 		f.Budget = ""
 	}
 	l.figures = append(l.figures, f)
+	l.progress.Say("  %s: %s", f.Name, number(f.Value, f.Unit))
 }
 
 func (l *load) run(ctx context.Context) (err error) {
@@ -147,9 +150,15 @@ func (l *load) run(ctx context.Context) (err error) {
 		err := l.progress.Step(step.name, func() error { return step.do(ctx) })
 		stop()
 		if err != nil {
-			return err
+			// What was measured until then is true.
+			return errors.Join(err, l.report())
 		}
 	}
+	return l.report()
+}
+
+// report tells what was measured.
+func (l *load) report() error {
 	fmt.Fprintf(l.out, "\n%d devices (%d by TCP and TLS, the others in process), %d Deployments, %d cores\n\n",
 		l.devices, min(l.devices, l.tcp), l.deployments, goruntime.GOMAXPROCS(0))
 	if err := writeTable(l.out, l.figures); err != nil {
@@ -169,6 +178,7 @@ type step struct {
 
 func (l *load) measureBus(ctx context.Context) (err error) {
 	l.raw, err = measureRaw(ctx, l.dir, l.devices, 1<<10, l.progress.Say)
+	debug.FreeOSMemory() // what follows measures memory
 	return err
 }
 

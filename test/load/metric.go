@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strings"
+	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -91,7 +92,7 @@ func (l *load) apiWrites(ctx context.Context) (float64, error) {
 // profile writes down where the time and the memory of the operator and of this process
 // go, until the function is called that it returns.
 func (l *load) profile(ctx context.Context, step string) (stop func()) {
-	if l.profiles == "" || l.fleet == nil || l.fleet.Operator == nil || !l.fleet.Operator.Running() {
+	if l.profiles == "" || l.fleet == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
@@ -108,10 +109,18 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 	}
 	go func() {
 		defer close(done)
+		pause := time.NewTimer(0)
+		defer pause.Stop()
 		for n := 1; ctx.Err() == nil; n++ {
 			data, err := l.ask(ctx, "/debug/pprof/profile?seconds=5")
 			if err != nil {
-				return // the step is over, or the operator
+				// The step is over, or there is no operator yet.
+				pause.Reset(100 * time.Millisecond)
+				select {
+				case <-ctx.Done():
+				case <-pause.C:
+				}
+				continue
 			}
 			if err := os.WriteFile(file("operator", fmt.Sprint("cpu-", n)), data, 0o644); err != nil {
 				l.progress.Say("  no profile of the operator: %v", err)
