@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -13,9 +15,11 @@ import (
 // figure is something measured, and what it is held against.
 type figure struct {
 	Name string `json:"name"`
-	// Value in Unit.
-	Value float64 `json:"value"`
-	Unit  string  `json:"unit"`
+	// Value in Unit. Where it was measured several times it is the one in the middle, and
+	// Spread is from the least to the most.
+	Value  float64 `json:"value"`
+	Spread float64 `json:"spread,omitempty"`
+	Unit   string  `json:"unit"`
 	// Raw is the same without fleet, in this run; 0 is for none.
 	Raw     float64 `json:"raw,omitempty"`
 	RawName string  `json:"rawName,omitempty"`
@@ -68,6 +72,30 @@ func number(v float64, unit string) string {
 	return strings.TrimSpace(strconv.FormatFloat(v, 'f', digits, 64) + " " + unit)
 }
 
+// middle makes one of the same figures, measured several times.
+func middle(runs [][]figure) []figure {
+	var out []figure
+	for i := range runs[0] {
+		same := make([]figure, len(runs))
+		for n := range runs {
+			same[n] = runs[n][i]
+		}
+		slices.SortFunc(same, func(a, b figure) int { return cmp.Compare(a.Value, b.Value) })
+		f := same[len(same)/2]
+		f.Spread = same[len(same)-1].Value - same[0].Value
+		out = append(out, f)
+	}
+	return out
+}
+
+// measured is the value, and what it was once more or less.
+func (f figure) measured() string {
+	if f.Spread == 0 {
+		return number(f.Value, f.Unit)
+	}
+	return number(f.Value, f.Unit) + " (spread " + number(f.Spread, "") + ")"
+}
+
 func writeTable(w io.Writer, figures []figure) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "FIGURE\tMEASURED\tRAW\tBUDGET\t")
@@ -82,7 +110,7 @@ func writeTable(w io.Writer, figures []figure) error {
 				verdict = "✘ " + f.Budget
 			}
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", f.Name, number(f.Value, f.Unit), raw, verdict)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t\n", f.Name, f.measured(), raw, verdict)
 	}
 	return t.Flush()
 }

@@ -49,6 +49,8 @@ type load struct {
 	// takes in a second.
 	raw     raw
 	patches float64
+	// changes counts those of the first Deployment.
+	changes int
 	// ready counts the Devices that have got Ready.
 	ready *count
 	// settled is how many writes of the operator's kinds the API server has had when it
@@ -135,14 +137,14 @@ func (l *load) run(ctx context.Context) (err error) {
 		{"what was put off is written", l.settleAfter("a device that joins: writes to the API server")},
 		{fmt.Sprintf("%d Deployments, each for every device", l.deployments), l.deploy},
 		{"what was put off is written", l.settleAfter(fmt.Sprintf("%d Deployments: writes to the API server for each device", l.deployments))},
-		{"one Deployment changes", l.change},
-		{"what was put off is written", l.settleAfter("one change: writes to the API server for each device")},
+		{"one Deployment changes", l.repeated(l.change)},
+		{"what was put off is written", l.settleAfter(fmt.Sprintf("%d changes: writes to the API server for each device", l.repeat))},
 		{"steady state", l.steady},
 		{"containers end, and devices report it", l.reports},
 		{"planner and agent", l.plan},
-		{"kubectl fleet status", l.status},
+		{"kubectl fleet status", l.repeated(l.status)},
 		{"the same without the operator", l.alone},
-		{"the operator starts anew", l.coldStart},
+		{"the operator starts anew", l.repeated(l.coldStart)},
 	}, l.storms(), []step{
 		{"every aggregate is right", l.check},
 	}) {
@@ -155,6 +157,23 @@ func (l *load) run(ctx context.Context) (err error) {
 		}
 	}
 	return l.report()
+}
+
+// repeated does a step several times and keeps the figures in the middle.
+func (l *load) repeated(do func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		from := len(l.figures)
+		var runs [][]figure
+		for range l.repeat {
+			if err := do(ctx); err != nil {
+				return err
+			}
+			runs = append(runs, slices.Clone(l.figures[from:]))
+			l.figures = l.figures[:from]
+		}
+		l.figures = append(l.figures, middle(runs)...)
+		return nil
+	}
 }
 
 // report tells what was measured.

@@ -21,7 +21,7 @@ func main() { env.Main(command()) }
 
 // options of a run.
 type options struct {
-	devices, deployments, tcp           int
+	devices, deployments, tcp, repeat   int
 	duration, heartbeat                 time.Duration
 	dir, bin, manifests, json, profiles string
 	storms                              bool
@@ -36,8 +36,8 @@ a runtime that takes as long as podman and has no containers. The first devices 
 by TCP and TLS as far as file descriptors go, the others within this process, where the
 NATS server is.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if o.devices < 1 || o.deployments < 1 {
-				return errors.New("--devices and --deployments have to be at least 1")
+			if min(o.devices, o.deployments, o.repeat) < 1 {
+				return errors.New("--devices, --deployments and --repeat have to be at least 1")
 			}
 			if err := o.saveMemory(); err != nil {
 				return err
@@ -50,6 +50,7 @@ NATS server is.`,
 	f.IntVar(&o.devices, "devices", 20, "how many devices")
 	f.IntVar(&o.deployments, "deployments", 3, "how many Deployments, each for all devices")
 	f.IntVar(&o.tcp, "tcp", 5000, "how many devices at most connect by TCP and TLS; the others in this process")
+	f.IntVar(&o.repeat, "repeat", 3, "how often one change, the operator's start and the plugin are measured")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long the steady state is measured")
 	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "time between two heartbeats of a device")
 	f.BoolVar(&o.storms, "storms", false, "also what happens to a whole fleet at once: edits, failures, NATS and operator gone")
@@ -59,6 +60,7 @@ NATS server is.`,
 	f.StringVar(&o.profiles, "profiles", "", "folder for profiles of the operator's CPU, one for each step")
 	// Short, because unix sockets are below it.
 	f.StringVar(&o.dir, "dir", filepath.Join(os.TempDir(), "fleet-load"), "folder for everything that the run writes; it is removed")
+	c.AddCommand(compareCommand())
 	return c
 }
 

@@ -115,6 +115,7 @@ func (l *load) change(ctx context.Context) error {
 	release := sync.OnceFunc(func() { close(hold) })
 	defer release()
 	l.hold.Store(&hold)
+	defer l.hold.Store(nil)
 	before, err := l.lastOrder(ctx)
 	if err != nil {
 		return err
@@ -124,7 +125,8 @@ func (l *load) change(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	if err := l.edit(ctx, l.version("v2", "100%")); err != nil {
+	l.changes++
+	if err := l.edit(ctx, l.version(fmt.Sprint("change-", l.changes), "100%")); err != nil {
 		return err
 	}
 	first := begun
