@@ -111,7 +111,7 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 		defer close(done)
 		pause := time.NewTimer(0)
 		defer pause.Stop()
-		for n := 1; ctx.Err() == nil; n++ {
+		for n := 1; ctx.Err() == nil; {
 			data, err := l.ask(ctx, "/debug/pprof/profile?seconds=5")
 			if err != nil {
 				// The step is over, or there is no operator yet.
@@ -126,6 +126,7 @@ func (l *load) profile(ctx context.Context, step string) (stop func()) {
 				l.progress.Say("  no profile of the operator: %v", err)
 				return
 			}
+			n++
 		}
 	}()
 	return func() {
