@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"time"
@@ -44,15 +45,19 @@ func ServeCallout(ctx context.Context, nc *nats.Conn, issuer nkeys.KeyPair, admi
 		came time.Time
 	}
 	questions := make(chan question, 1<<16)
-	sub, err := nc.QueueSubscribe(calloutSubject, calloutQueue, func(m *nats.Msg) {
-		select {
-		case questions <- question{m, time.Now()}:
-		default:
-			// Nobody would be in time at the end of such a queue.
+	var subs []*nats.Subscription
+	for _, subject := range []string{calloutSubject, siteCallout} {
+		sub, err := nc.QueueSubscribe(subject, calloutQueue, func(m *nats.Msg) {
+			select {
+			case questions <- question{m, time.Now()}:
+			default:
+				// Nobody would be in time at the end of such a queue.
+			}
+		})
+		if err != nil {
+			return fmt.Errorf("listen to who wants to connect: %w", err)
 		}
-	})
-	if err != nil {
-		return fmt.Errorf("listen to who wants to connect: %w", err)
+		subs = append(subs, sub)
 	}
 	var answering sync.WaitGroup
 	defer answering.Wait()
@@ -71,8 +76,10 @@ func ServeCallout(ctx context.Context, nc *nats.Conn, issuer nkeys.KeyPair, admi
 		})
 	}
 	<-ctx.Done()
-	if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
-		return fmt.Errorf("listen no longer to who wants to connect: %w", err)
+	for _, sub := range subs {
+		if err := sub.Unsubscribe(); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+			return fmt.Errorf("listen no longer to who wants to connect: %w", err)
+		}
 	}
 	return nil
 }
@@ -89,7 +96,7 @@ func (c *callout) handle(m *nats.Msg) {
 		c.log.Warn("a question who may connect can't be read", "error", err)
 		return
 	}
-	answer, err := c.answer(request)
+	answer, err := c.answer(request, m.Subject == siteCallout)
 	if err != nil {
 		c.log.Warn("a question who may connect can't be answered", "error", err)
 		return
@@ -101,10 +108,10 @@ func (c *callout) handle(m *nats.Msg) {
 }
 
 // answer is a signed one, whether it lets somebody in or not.
-func (c *callout) answer(request *jwt.AuthorizationRequestClaims) (string, error) {
+func (c *callout) answer(request *jwt.AuthorizationRequestClaims, site bool) (string, error) {
 	response := jwt.NewAuthorizationResponseClaims(request.UserNkey)
 	response.Audience = request.Server.ID
-	user, err := c.user(request)
+	user, err := c.user(request, site)
 	if err != nil {
 		c.log.Info("somebody may not connect", "host", request.ClientInformation.Host, "as", request.ConnectOptions.Token, "key", request.ConnectOptions.Nkey, "error", err)
 		response.Error = err.Error()
@@ -114,8 +121,9 @@ func (c *callout) answer(request *jwt.AuthorizationRequestClaims) (string, error
 	return response.Encode(c.issuer)
 }
 
-// user is what the server has to know of a device that may connect.
-func (c *callout) user(request *jwt.AuthorizationRequestClaims) (string, error) {
+// user is what the server has to know of a device that may connect, at a site's server or
+// at one of the operator's own.
+func (c *callout) user(request *jwt.AuthorizationRequestClaims, site bool) (string, error) {
 	if err := verifyNonce(&request.ConnectOptions, request.ClientInformation.Nonce); err != nil {
 		return "", err
 	}
@@ -127,12 +135,18 @@ func (c *callout) user(request *jwt.AuthorizationRequestClaims) (string, error) 
 	if err != nil {
 		return "", err
 	}
+	if again := siteLasts*3/4 + rand.N(siteLasts/2); site && (lasts == 0 || lasts > again) {
+		lasts = again
+	}
 	user := jwt.NewUserClaims(request.UserNkey)
 	user.Name, user.Audience = caller.name(), AccountDevices
 	if lasts > 0 {
 		user.Expires = time.Now().Add(lasts).Unix()
 	}
 	p := caller.permissions()
+	if site {
+		p = p.atSite()
+	}
 	user.Pub.Allow, user.Sub.Allow = p.Publish, p.Subscribe
 	// As allow_responses: true of the server's configuration.
 	user.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: 2 * time.Minute}

@@ -59,7 +59,7 @@ func startGuarded(t testing.TB, certificates ...*certificates) *guarded {
 	for _, c := range certificates {
 		tls, s.authorities = c.files(), c.trusted
 	}
-	config, err := keys.ServerConfig(tls, nil)
+	config, err := keys.ServerConfig(tls, nil, nil)
 	must(t, err)
 	must(t, os.WriteFile(s.config, config, 0o600))
 	s.up()

@@ -27,6 +27,7 @@ type (
 			Connections []struct {
 				CID  uint64 `json:"cid"`
 				User string `json:"authorized_user"`
+				Kind string `json:"kind"`
 			} `json:"connections"`
 		} `json:"data"`
 		Error json.RawMessage `json:"error"`
@@ -34,6 +35,9 @@ type (
 )
 
 const connzPage = 1024
+
+// kindLeaf is what the server calls the connection of another server that is a leaf node.
+const kindLeaf = "Leafnode"
 
 // Expeller disconnects devices, over a connection to the system account. A device that
 // is disconnected connects again at once: whoever is not to come back must not be
@@ -101,7 +105,8 @@ func (e *Expeller) each(ctx context.Context, user string, out func(string) bool)
 
 func (e *Expeller) kick(r connzReply, out func(string) bool) error {
 	for _, c := range r.Data.Connections {
-		if !out(c.User) {
+		// The server of a site is let in by the configuration, and no device.
+		if c.Kind == kindLeaf || !out(c.User) {
 			continue
 		}
 		data, err := json.Marshal(map[string]uint64{"cid": c.CID})

@@ -74,8 +74,9 @@ func KeysOf(seed []byte) (*Keys, error) {
 
 // ServerConfig is what the server of an operator with these keys has to know: who the
 // operator is, and that it says which devices may connect. Without TLS it speaks in
-// clear, and without a cluster it is by itself.
-func (k *Keys) ServerConfig(tls *ServerTLS, cluster *ServerCluster) ([]byte, error) {
+// clear, and without a cluster it is by itself. Sites are the public NKeys of sites'
+// servers, by the site's name.
+func (k *Keys) ServerConfig(tls *ServerTLS, cluster *ServerCluster, sites map[string]string) ([]byte, error) {
 	var public [3]string
 	for n, pair := range []nkeys.KeyPair{k.User, k.System, k.Issuer} {
 		var err error
@@ -83,7 +84,7 @@ func (k *Keys) ServerConfig(tls *ServerTLS, cluster *ServerCluster) ([]byte, err
 			return nil, fmt.Errorf("the operator's keys: %w", err)
 		}
 	}
-	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2], TLS: tls, Cluster: cluster})
+	return ServerConfig(ServerAuth{OperatorKeys: public[:1], SystemKeys: public[1:2], Issuer: public[2], TLS: tls, Cluster: cluster, Sites: sites})
 }
 
 func keyPair(prefix nkeys.PrefixByte, secret []byte) (nkeys.KeyPair, error) {

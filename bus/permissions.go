@@ -41,6 +41,8 @@ const (
 // else is refused. A user may answer what it was asked.
 type Permissions struct {
 	Publish, Subscribe []string
+	// subscribeDeny is what of Subscribe it may not all the same.
+	subscribeDeny []string
 }
 
 // DevicePermissions are those of one device: its own keys, and nothing that lets
@@ -72,7 +74,7 @@ func OperatorPermissions() Permissions {
 			contracts.BucketDeviceInfo.Subject("info.*"),
 			contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"),
 		},
-		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".* " + contracts.JoinPrefix, sessions, calloutSubject + " " + calloutQueue},
+		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".* " + contracts.JoinPrefix, sessions, calloutSubject + " " + calloutQueue, siteCallout + " " + calloutQueue},
 	}
 }
 
@@ -105,6 +107,8 @@ type ServerAuth struct {
 	TLS *ServerTLS
 	// Cluster is the one that the server is part of; nil for a server by itself.
 	Cluster *ServerCluster
+	// Sites are the public NKeys of the servers of sites, by the site's name.
+	Sites map[string]string
 }
 
 // ServerTLS names files on the server's machine: its certificate, with those that lead
@@ -120,12 +124,13 @@ type ServerTLS struct {
 type (
 	serverConfig struct {
 		// JetStream on, with the limits and the folder of the server's own settings.
-		JetStream     string             `json:"jetstream"`
+		JetStream     string             `json:"jetstream,omitempty"`
 		Accounts      map[string]account `json:"accounts"`
 		SystemAccount string             `json:"system_account,omitempty"`
 		Authorization *authorization     `json:"authorization,omitempty"`
 		TLS           *serverTLS         `json:"tls,omitempty"`
 		Cluster       *cluster           `json:"cluster,omitempty"`
+		LeafNodes     *leafnodes         `json:"leafnodes,omitempty"`
 		Metadata      map[string]string  `json:"server_metadata,omitempty"`
 	}
 	serverTLS struct {
@@ -148,17 +153,20 @@ type (
 		AllowedAccounts []string `json:"allowed_accounts"`
 	}
 	account struct {
-		JetStream string           `json:"jetstream,omitempty"`
-		Limits    *accountLimits   `json:"limits,omitempty"`
-		Users     []user           `json:"users"`
-		Exports   []map[string]any `json:"exports,omitempty"`
-		Imports   []map[string]any `json:"imports,omitempty"`
+		JetStream string            `json:"jetstream,omitempty"`
+		Limits    *accountLimits    `json:"limits,omitempty"`
+		Users     []user            `json:"users"`
+		Exports   []map[string]any  `json:"exports,omitempty"`
+		Imports   []map[string]any  `json:"imports,omitempty"`
+		Mappings  map[string]string `json:"mappings,omitempty"`
 	}
 	accountLimits struct {
 		MaxPayload int `json:"max_payload"`
 	}
 	user struct {
-		NKey        string      `json:"nkey"`
+		NKey string `json:"nkey"`
+		// Connections are the kinds that it may make; none is all.
+		Connections []string    `json:"allowed_connection_types,omitempty"`
 		Permissions permissions `json:"permissions"`
 	}
 	permissions struct {
@@ -167,7 +175,8 @@ type (
 		AllowResponses bool  `json:"allow_responses"`
 	}
 	allow struct {
-		Allow []string `json:"allow"`
+		Allow []string `json:"allow,omitzero"`
+		Deny  []string `json:"deny,omitempty"`
 	}
 )
 
@@ -185,7 +194,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		}
 		taken[key] = who
 		return user{NKey: key, Permissions: permissions{
-			Publish: allow{p.Publish}, Subscribe: allow{p.Subscribe}, AllowResponses: true,
+			Publish: allow{Allow: p.Publish}, Subscribe: allow{p.Subscribe, p.subscribeDeny}, AllowResponses: true,
 		}}, nil
 	}
 
@@ -209,10 +218,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		devices.Users = append(devices.Users, u)
 	}
 
-	for _, subject := range []string{
-		contracts.BucketDeviceState.Subject("state.*.*"), contracts.BucketDeviceInfo.Subject("info.*"),
-		contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"), contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".*",
-	} {
+	for _, subject := range said {
 		operators.Exports = append(operators.Exports, map[string]any{"service": subject})
 		devices.Imports = append(devices.Imports, map[string]any{"service": from(AccountOperators, subject)})
 	}
@@ -225,11 +231,6 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	devices.Exports = []map[string]any{{"service": commands}, {"stream": sessions}}
 	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}, {"stream": from(AccountDevices, sessions)}}
 
-	var out bytes.Buffer
-	e := json.NewEncoder(&out)
-	// The server does not know the escapes that keep JSON safe in HTML.
-	e.SetEscapeHTML(false)
-	e.SetIndent("", "  ")
 	config := serverConfig{JetStream: "enabled", Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}
 	if a.Issuer != "" {
 		if len(a.Devices) > 0 {
@@ -260,12 +261,25 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 			return nil, err
 		}
 	}
-	if err := e.Encode(config); err != nil {
+	if err := config.addSites(a.Sites, a.TLS, newUser); err != nil {
+		return nil, err
+	}
+	return config.encode()
+}
+
+// encode writes the configuration, with a number of its own in it.
+func (c serverConfig) encode() ([]byte, error) {
+	var out bytes.Buffer
+	e := json.NewEncoder(&out)
+	// The server does not know the escapes that keep JSON safe in HTML.
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	if err := e.Encode(c); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
-	config.Metadata = map[string]string{configVersion: fmt.Sprintf("%x", sha256.Sum256(out.Bytes()))}
+	c.Metadata = map[string]string{configVersion: fmt.Sprintf("%x", sha256.Sum256(out.Bytes()))}
 	out.Reset()
-	if err := e.Encode(config); err != nil {
+	if err := e.Encode(c); err != nil {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return out.Bytes(), nil

@@ -63,7 +63,7 @@ func TestAServerSaysWhichConfigurationItRunsWith(t *testing.T) {
 	if got := g.state().Config; version == "" || got != version {
 		t.Errorf("the server says %q, the configuration %q", got, version)
 	}
-	config, err := g.keys.ServerConfig(newCertificates(t, 0).files(), nil)
+	config, err := g.keys.ServerConfig(newCertificates(t, 0).files(), nil, nil)
 	must(t, err)
 	must(t, os.WriteFile(g.config, config, 0o600))
 	must(t, Reload(t.Context(), g.system, g.state()))

@@ -270,7 +270,7 @@ func TestAClusterNeedsCertificates(t *testing.T) {
 	keys, err := KeysOf(seed)
 	must(t, err)
 	for name, tls := range map[string]*ServerTLS{"no TLS": nil, "no authorities": {CertFile: "tls.crt", KeyFile: "tls.key"}} {
-		if _, err := keys.ServerConfig(tls, &ServerCluster{Hosts: []string{"a", "b", "c"}}); err == nil {
+		if _, err := keys.ServerConfig(tls, &ServerCluster{Hosts: []string{"a", "b", "c"}}, nil); err == nil {
 			t.Errorf("%s: is no error", name)
 		}
 	}

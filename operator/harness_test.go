@@ -173,7 +173,7 @@ func (w *world) serveNATS(port int) error {
 	if w.signer, err = keys.Signer.PublicKey(); err != nil {
 		return err
 	}
-	text, err := keys.ServerConfig(nil, nil)
+	text, err := keys.ServerConfig(nil, nil, nil)
 	if err != nil {
 		return err
 	}

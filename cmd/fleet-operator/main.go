@@ -19,7 +19,7 @@ func main() {
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 	}
-	root.AddCommand(runCommand(), setupCommand(), keygenCommand(), natsConfigCommand(), &cobra.Command{
+	root.AddCommand(runCommand(), setupCommand(), keygenCommand(), natsConfigCommand(), siteConfigCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(c *cobra.Command, _ []string) { fmt.Fprintln(c.OutOrStdout(), version.Version) },
 	})

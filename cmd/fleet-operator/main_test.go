@@ -121,7 +121,7 @@ func TestNATSConfigIsThatOfTheOperatorsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := keys.ServerConfig(nil, nil)
+	want, err := keys.ServerConfig(nil, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

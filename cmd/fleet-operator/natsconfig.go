@@ -27,7 +27,7 @@ devices may connect. It holds no secret.`,
 			if err != nil {
 				return err
 			}
-			config, err := keys.ServerConfig(nil, nil)
+			config, err := keys.ServerConfig(nil, nil, nil)
 			if err != nil {
 				return err
 			}

@@ -58,6 +58,7 @@ has made is left as it is.`,
 	f.StringArrayVar(&o.NATSNames, "nats-name", nil, "DNS name or IP address under which devices find the NATS server")
 	f.StringVar(&o.NATSTLSDir, "nats-tls-dir", "/etc/nats-tls", "where the NATS server has its certificate, as tls.crt and tls.key")
 	f.IntVar(&o.NATSServers, "nats-servers", 1, "how many NATS servers there are; 3 or 5 are a cluster, see docs/guides/nats-cluster.md")
+	f.StringToStringVar(&o.NATSSites, "nats-site", nil, "NAME=KEY: let the NATS server of a site in, whose public NKey this is, see fleet-operator site-config")
 	f.BoolVar(&o.ExternalCertificates, "external-certificates", false, "leave all certificates to somebody else, such as cert-manager")
 	bindLifetimes(c, &o.Lifetimes)
 	return c

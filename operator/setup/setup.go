@@ -54,6 +54,8 @@ type Options struct {
 	NATSNames []string
 	// NATSServers is how many NATS servers there are; more than one are a cluster.
 	NATSServers int
+	// NATSSites are the public NKeys of the servers of sites, by the site's name.
+	NATSSites map[string]string
 	// NATSTLSDir is where the NATS server has its certificate.
 	NATSTLSDir string
 	// ExternalCertificates leaves every certificate to somebody else, such as
@@ -90,7 +92,7 @@ func Run(ctx context.Context, o Options) error {
 			return err
 		}
 	}
-	config, err := keys.ServerConfig(tls, cluster)
+	config, err := keys.ServerConfig(tls, cluster, o.NATSSites)
 	if err != nil {
 		return err
 	}
