@@ -390,3 +390,24 @@ func TestClusterIsWhatSetupMakesItsConfigurationFor(t *testing.T) {
 		t.Errorf("the servers have no cluster port, or nothing to check one another against: %v, %v", port, items)
 	}
 }
+
+// TestCertManagerIssuesForACluster holds the component to what servers check one another by.
+func TestCertManagerIssuesForACluster(t *testing.T) {
+	for _, o := range render(t, "testdata/cert-manager-cluster") {
+		if o.GetKind() != "Certificate" || o.GetName() != setup.SecretNATSTLS {
+			continue
+		}
+		names, _, _ := unstructured.NestedStringSlice(o.Object, "spec", "dnsNames")
+		usages, _, _ := unstructured.NestedStringSlice(o.Object, "spec", "usages")
+		for n := range 3 {
+			if name := fmt.Sprintf("fleet-nats-%d.fleet-nats-nodes", n); !slices.Contains(names, name) {
+				t.Errorf("it is not for %s but for %q", name, names)
+			}
+		}
+		if !slices.Contains(usages, "client auth") {
+			t.Errorf("it is for %q, and servers show it to one another as clients", usages)
+		}
+		return
+	}
+	t.Error("nobody issues the servers' certificate")
+}

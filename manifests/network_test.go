@@ -136,15 +136,15 @@ func (n *network) reaches(from, to peer, port int32, protocol corev1.Protocol) b
 }
 
 // installations are the folders that hold all of fleet.
-var installations = []string{"default", "cluster"}
+var installations = []string{"default", "cluster", "testdata/sites", "testdata/cert-manager-cluster"}
 
 func TestPoliciesLetThroughWhatIsNeededAndNothingElse(t *testing.T) {
 	for _, dir := range installations {
-		t.Run(dir, func(t *testing.T) { testPolicies(t, installed(t, dir), dir == "cluster") })
+		t.Run(dir, func(t *testing.T) { testPolicies(t, installed(t, dir), dir != "default", dir == "testdata/sites") })
 	}
 }
 
-func testPolicies(t *testing.T, n *network, cluster bool) {
+func testPolicies(t *testing.T, n *network, cluster, sites bool) {
 	operator, nats, setup := n.pods["fleet-operator"], n.pods["fleet-nats"], n.pods["fleet-setup"]
 	prometheus := peer{"monitoring", labels.Set{"app.kubernetes.io/name": "prometheus"}, nil}
 	dns := peer{"kube-system", labels.Set{"k8s-app": "kube-dns"}, nil}
@@ -185,6 +185,7 @@ func testPolicies(t *testing.T, n *network, cluster bool) {
 		{"NATS to DNS", nats, dns, 53, corev1.ProtocolUDP, cluster},
 		{"NATS to another server of the cluster", nats, nats, 6222, corev1.ProtocolTCP, cluster},
 		{"the operator to the cluster's port", operator, nats, 6222, corev1.ProtocolTCP, false},
+		{"a site to NATS", outside, nats, 7422, corev1.ProtocolTCP, sites},
 		{"a neighbour to the cluster's port", neighbour, nats, 6222, corev1.ProtocolTCP, false},
 		{"the world to the cluster's port", outside, nats, 6222, corev1.ProtocolTCP, false},
 		{"a neighbour to the world", neighbour, outside, 443, corev1.ProtocolTCP, false},
