@@ -85,7 +85,7 @@ type world struct {
 	orders map[contracts.DeviceID][]contracts.Order
 }
 
-func newWorld(t *testing.T, servers int) *world {
+func newWorld(t *testing.T, servers int, sites map[string]string) *world {
 	t.Helper()
 	w := &world{T: t, dir: t.TempDir(), orders: map[contracts.DeviceID][]contracts.Order{}}
 	crds, err := manifests.CRDs()
@@ -102,7 +102,7 @@ func newWorld(t *testing.T, servers int) *world {
 	for _, name := range []string{system, team} {
 		must(t, w.client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}))
 	}
-	w.setUp(servers)
+	w.setUp(servers, sites)
 	t.Cleanup(func() {
 		for _, p := range w.nodes {
 			p.kill(t)
@@ -144,15 +144,20 @@ func (w *world) urls() string {
 
 // setUp runs setup, and does the part of the kubelet and of the DNS: it writes the Secrets
 // into files, and puts where the servers are here in the place of their names.
-func (w *world) setUp(servers int) {
+func (w *world) setUp(servers int, sites map[string]string) {
 	w.Helper()
 	must(w.T, setup.Run(w.Context(), setup.Options{
-		Client: w.client, Namespace: system, NATSServers: servers, NATSTLSDir: w.dir, Clock: clock.RealClock{}, Lifetimes: pki.Usual, Report: func(string, bool) {},
+		Client: w.client, Namespace: system, NATSServers: servers, NATSSites: sites, NATSTLSDir: w.dir, Clock: clock.RealClock{}, Lifetimes: pki.Usual, Report: func(string, bool) {},
 	}))
 	for n := range servers {
-		w.nodes = append(w.nodes, &process{
-			Name: fmt.Sprintf("fleet-nats-%d", n), Config: filepath.Join(w.dir, setup.ConfigFile), Dir: w.dir, Port: freePort(w), RoutePort: freePort(w),
-		})
+		p := &process{Name: fmt.Sprintf("fleet-nats-%d", n), Config: filepath.Join(w.dir, setup.ConfigFile), Dir: w.dir, Port: freePort(w)}
+		if servers > 1 {
+			p.RoutePort = freePort(w)
+		}
+		if sites != nil {
+			p.LeafPort = freePort(w)
+		}
+		w.nodes = append(w.nodes, p)
 	}
 	for _, name := range []string{setup.SecretNATS, setup.SecretNATSTLS, setup.SecretSeed} {
 		secret := &corev1.Secret{}
@@ -160,8 +165,8 @@ func (w *world) setUp(servers int) {
 		for file, content := range secret.Data {
 			if file == setup.ConfigFile {
 				for n, p := range w.nodes {
-					if servers == 1 {
-						break
+					if p.RoutePort == 0 {
+						continue
 					}
 					name := fmt.Sprintf("fleet-nats-%d.fleet-nats-nodes:%d", n, bus.ClusterPort)
 					if !strings.Contains(string(content), name) {

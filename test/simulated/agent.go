@@ -99,6 +99,9 @@ func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
 // Server is the URL of the server that the device is connected to; empty for none.
 func (a *Agent) Server() string { return a.nc.ConnectedUrl() }
 
+// Seed is that of its identity: whoever has it can connect as the device.
+func (a *Agent) Seed() ([]byte, error) { return a.key.Seed() }
+
 // Stop takes the device offline.
 func (a *Agent) Stop() {
 	if a.cancel == nil {
