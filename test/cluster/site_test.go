@@ -238,6 +238,10 @@ func (w *world) stolen(t *testing.T, seed []byte, other *simulated.Agent) {
 	if after := string(w.stored(contracts.BucketDesiredState, order)); after != before {
 		t.Errorf("what a device is told was\n  %s\nand is\n  %s", before, after)
 	}
+	// Another one comes, and says all that a device says.
+	w.agents(1, "late", w.urls())
+	w.deploy("late")
+	w.complete("late", 1)
 	w.roll("elsewhere", image(2), "100%")
 	w.consistent([]*simulated.Agent{other}, "elsewhere", w.complete("elsewhere", 1))
 	mu.Lock()
