@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -96,12 +95,6 @@ func (l *load) runNATS(config, addr string) error {
 	l.inProcess.Store(s)
 	return nil
 }
-
-// inProcess connects to the server that runs now.
-type inProcess struct{ atomic.Pointer[server.Server] }
-
-// InProcessConn is of nats.InProcessConnProvider.
-func (p *inProcess) InProcessConn() (net.Conn, error) { return p.Load().InProcessConn() }
 
 // createDevices makes the Devices as Git would, with the operator away, and then changes
 // the status of some of them: what the API server does at best.

@@ -50,8 +50,10 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 	defer os.RemoveAll(filepath.Join(dir, "raw"))
 	defer s.WaitForShutdown()
 	defer s.Shutdown()
+	var in inProcess
+	in.Store(s)
 	connect := func() (*nats.Conn, error) {
-		return nats.Connect("", nats.InProcessServer(s), nats.Timeout(30*time.Second))
+		return nats.Connect("", nats.InProcessServer(&in), nats.Timeout(30*time.Second))
 	}
 	nc, err := connect()
 	if err != nil {
