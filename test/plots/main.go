@@ -62,7 +62,7 @@ func main() {
 // draws reads all files but the first argument, which is the folder for the pictures.
 func draws(args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: plots FOLDER RESULT.json...")
+		return errors.New("name the folder for the pictures and, after it, at least one file of results")
 	}
 	var runs []run
 	for _, path := range args[1:] {
