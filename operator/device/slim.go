@@ -70,7 +70,8 @@ func (s *sharedMaps[V]) share(m map[string]V) map[string]V {
 	}
 	var key strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		fmt.Fprintf(&key, "%q=%v,", k, m[k])
+		// Quoted: a device says what its drivers are, and must not pass for another.
+		fmt.Fprintf(&key, "%q=%q,", k, fmt.Sprint(m[k]))
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -40,6 +40,12 @@ func TestSlimTakesOnlyWhatNobodyNeeds(t *testing.T) {
 	if same(one.Status.Info.Capacity, larger.Status.Info.Capacity) {
 		t.Error("maps that differ are one")
 	}
+	two, forged := device("4"), device("4")
+	two.Status.Info.Drivers = map[string]string{"kvm": "1", "podman": "5"}
+	forged.Status.Info.Drivers = map[string]string{"kvm": `1,"podman"=5`}
+	if same(slim(two).Status.Info.Drivers, slim(forged).Status.Info.Drivers) {
+		t.Error("a device passes for another by what it calls its drivers")
+	}
 	if p := (&v1alpha1.Deployment{}); func() any { o, _ := Slim(p); return o }() != any(p) {
 		t.Error("what is no Device comes back as another")
 	}
