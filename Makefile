@@ -104,11 +104,12 @@ load: build ## Load with DEVICES simulated devices (20) and DEPLOYMENTS Deployme
 	$(BIN)/load $(LOAD) $(if $(DEVICES),--devices $(DEVICES)) $(if $(DEPLOYMENTS),--deployments $(DEPLOYMENTS)) $(if $(STORMS),--storms) $(if $(JSON),--json $(JSON))
 LOAD := --bin $(BIN) --manifests manifests
 
+SIZES ?= 1000 10000 50000 100000
 .PHONY: bench
 bench: build ## How cost grows with the fleet: load with each of SIZES, and docs/plots; hours, and 24 GiB
 	go build -o $(BIN)/ ./test/load
-	for devices in $(or $(SIZES),1000 10000 50000 100000); do $(BIN)/load $(LOAD) --storms --devices $$devices --json $(BIN)/load-$$devices.json || exit; done
-	cd test/plots && go run . ../../docs/plots $(foreach devices,$(or $(SIZES),1000 10000 50000 100000),$(BIN)/load-$(devices).json)
+	for devices in $(SIZES); do $(BIN)/load $(LOAD) --storms --devices $$devices --json $(BIN)/load-$$devices.json || exit; done
+	cd test/plots && go run . ../../docs/plots $(foreach devices,$(SIZES),$(BIN)/load-$(devices).json)
 
 .PHONY: bench-join
 bench-join: build-test ## Have ten thousand devices join with one token, and approve them in bulk

@@ -22,9 +22,9 @@ const headerRoom = 1 << 10
 // operator replica, and room for people who look.
 const maxConsumers = 64
 
-// stateBytes is how much all reports of all devices may take unless an installation
+// StateBytes is how much all reports of all devices may take unless an installation
 // says otherwise: more than a million of them.
-const stateBytes = 1 << 30
+const StateBytes = 1 << 30
 
 // smallState is less than any report takes, subject and server's own share included.
 const smallState = 256
@@ -103,7 +103,7 @@ func streamConfig(bucket contracts.Bucket, o StreamOptions) jetstream.StreamConf
 		// What is pushed out a running operator has read already, and keeps.
 		c.MaxBytes = o.StateBytes
 		if c.MaxBytes <= 0 {
-			c.MaxBytes = stateBytes
+			c.MaxBytes = StateBytes
 		}
 		// Keys with nothing behind them fill the server's memory before the disk.
 		c.MaxMsgs = max(c.MaxBytes/smallState, 1)

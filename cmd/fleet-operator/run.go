@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/internal/version"
 	"github.com/nationtech/fleet/operator"
 )
@@ -62,7 +63,7 @@ func runCommand() *cobra.Command {
 	f.StringArrayVar(&o.PreviousSeedFiles, "nats-previous-seed-file", nil, "file with a seed that the operator had before; devices that trust that one are led to the one of --nats-seed-file. Leave it until each device has been connected once")
 	f.StringVar(&o.Bus.CAFile, "nats-ca-file", "", "file with the certificates that the NATS server's is checked against")
 	f.IntVar(&o.Streams.Replicas, "nats-replicas", 1, "replicas of each stream; 3 for a NATS cluster of three")
-	f.Int64Var(&o.Streams.StateBytes, "nats-state-bytes", 1<<30, "how much the reports of all devices may take on the disk of each NATS server, in bytes; about 600 for each Deployment on each device")
+	f.Int64Var(&o.Streams.StateBytes, "nats-state-bytes", bus.StateBytes, "how much the reports of all devices may take on the disk of each NATS server, in bytes; about 600 for each Deployment on each device")
 	f.StringVar(&o.MetricsAddr, "metrics-addr", ":8080", "address of the metrics; 0 for none")
 	f.StringVar(&o.HealthAddr, "health-addr", ":9440", "address of the probes; 0 for none")
 	f.StringVar(&o.Live, "live-addr", "", "address of the live API (heartbeats and placements), such as :8443; empty for none")

@@ -10,7 +10,7 @@ func (v *View) Devices(ids []contracts.DeviceID, out []Device) {
 	defer v.mu.RUnlock()
 	for i, id := range ids {
 		if d, ok := v.devices[id]; ok {
-			out[i] = Device{Info: d.info, InfoError: d.infoErr, Online: d.online, LastHeartbeat: d.last, Interval: d.interval, Counts: d.counts}
+			out[i] = d.show()
 		} else {
 			out[i] = Device{}
 		}

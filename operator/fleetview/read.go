@@ -36,6 +36,10 @@ func (v *View) Device(id contracts.DeviceID) Device {
 	if !ok {
 		return Device{}
 	}
+	return d.show()
+}
+
+func (d *device) show() Device {
 	return Device{Info: d.info, InfoError: d.infoErr, Online: d.online, LastHeartbeat: d.last, Interval: d.interval, Counts: d.counts}
 }
 

@@ -144,8 +144,8 @@ func (l *load) change(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	d := &v1alpha1.Deployment{}
-	if err := l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d); err != nil {
+	d, err := l.first(ctx)
+	if err != nil {
 		return err
 	}
 	revision := d.Status.UpdateRevision

@@ -27,10 +27,16 @@ func (l *load) storms() []step {
 	}
 }
 
+// first is the first Deployment as it is now.
+func (l *load) first(ctx context.Context) (*v1alpha1.Deployment, error) {
+	d := &v1alpha1.Deployment{}
+	return d, l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d)
+}
+
 // edit changes the first Deployment, and returns when the API server has taken it.
 func (l *load) edit(ctx context.Context, change func(*v1alpha1.Deployment)) error {
-	d := &v1alpha1.Deployment{}
-	if err := l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d); err != nil {
+	d, err := l.first(ctx)
+	if err != nil {
 		return err
 	}
 	written := d.DeepCopy()
@@ -117,8 +123,8 @@ func (l *load) failures(ctx context.Context) error {
 		return err
 	}
 	if err := l.until(ctx, 20*time.Minute, "devices have failed", func(ctx context.Context) (int, int, error) {
-		d := &v1alpha1.Deployment{}
-		if err := l.fleet.Client.Get(ctx, client.ObjectKey{Namespace: namespace, Name: "load-1"}, d); err != nil {
+		d, err := l.first(ctx)
+		if err != nil {
 			return 0, 0, err
 		}
 		if d.Status.Aggregate == nil || d.Status.ObservedGeneration != d.Generation {
