@@ -25,7 +25,7 @@ type JoinHandler func(ctx context.Context, publicKey string, request []byte) ([]
 
 // ServeJoins answers devices that ask to join until the context ends.
 func ServeJoins(ctx context.Context, nc *nats.Conn, handle JoinHandler, log *slog.Logger) error {
-	err := serveInTurn(ctx, nc, contracts.JoinPrefix+".*", contracts.JoinPrefix, joining, func(m *nats.Msg) {
+	err := serveInTurn(ctx, nc, contracts.JoinPrefix+".*", contracts.JoinPrefix, joining, joinTimeout, func(m *nats.Msg) {
 		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
 		defer cancel()
 		reply, err := handle(ctx, strings.TrimPrefix(m.Subject, contracts.JoinPrefix+"."), m.Data)

@@ -219,7 +219,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	}
 
 	for _, subject := range said {
-		operators.Exports = append(operators.Exports, map[string]any{"service": subject})
+		operators.Exports = append(operators.Exports, map[string]any{"service": subject, "threshold": asked(subject).String()})
 		devices.Imports = append(devices.Imports, map[string]any{"service": from(AccountOperators, subject)})
 	}
 	stream := contracts.DesiredStatePrefix + ".>"

@@ -57,6 +57,17 @@ var said = []string{
 	contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".*",
 }
 
+// asked is how long a device waits for the answer of a service, and the server for what
+// it keeps of the question. Each subscription that ends with a connection is held against
+// all those kept: with the server's own two minutes, a fleet that asks in vain and then
+// loses its connections costs it the square of the fleet.
+func asked(subject string) time.Duration {
+	if strings.HasPrefix(subject, contracts.JoinPrefix+".") {
+		return joinTimeout
+	}
+	return Timeout
+}
+
 // viaSite is under which subject a site's server hands one on.
 func viaSite(site, subject string) string {
 	return sitePrefix + "." + site + "." + strings.TrimPrefix(subject, "$")

@@ -37,7 +37,7 @@ type SnapshotOptions struct {
 // ends. Any number of operators may, each request is answered by one.
 func ServeSnapshots(ctx context.Context, js jetstream.JetStream, o SnapshotOptions) error {
 	r := responder{handovers: o.Handovers}
-	err := serveInTurn(ctx, js.Conn(), contracts.SnapshotPrefix+".*", responders, concurrent, func(m *nats.Msg) {
+	err := serveInTurn(ctx, js.Conn(), contracts.SnapshotPrefix+".*", responders, concurrent, snapshotTimeout, func(m *nats.Msg) {
 		if err := r.answer(ctx, js, m); err != nil {
 			o.Logger.Warn("snapshot not answered, the device will ask again", "subject", m.Subject, "error", err)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -15,15 +16,22 @@ type turns struct {
 	mu sync.Mutex
 	// waiting has the subjects of which a request is being answered or is about to be,
 	// with the one that follows it, if any.
-	waiting map[string]*nats.Msg
-	ready   chan *nats.Msg
+	waiting map[string]*request
+	ready   chan *request
+}
+
+type request struct {
+	*nats.Msg
+	came time.Time
 }
 
 // serveInTurn answers requests until the context ends, that many at the same time. Of
-// the servers of a queue group one answers each.
-func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, workers int, answer func(*nats.Msg)) error {
-	t := &turns{waiting: map[string]*nats.Msg{}, ready: make(chan *nats.Msg, queued)}
-	sub, err := nc.QueueSubscribe(subject, group, t.come)
+// the servers of a queue group one answers each. Who asks waits for no longer than
+// patience: what has waited longer is not answered, so that under a load that is too high
+// those are answered who still wait, and not all too late.
+func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, workers int, patience time.Duration, answer func(*nats.Msg)) error {
+	t := &turns{waiting: map[string]*request{}, ready: make(chan *request, queued)}
+	sub, err := nc.QueueSubscribe(subject, group, func(m *nats.Msg) { t.come(&request{m, time.Now()}) })
 	if err != nil {
 		return err
 	}
@@ -34,9 +42,11 @@ func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, work
 				select {
 				case <-ctx.Done():
 					return
-				case m := <-t.ready:
-					answer(m)
-					t.done(m.Subject)
+				case r := <-t.ready:
+					if time.Since(r.came) < patience {
+						answer(r.Msg)
+					}
+					t.done(r.Subject)
 				}
 			}
 		})
@@ -49,16 +59,16 @@ func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, work
 }
 
 // come takes a request in. The newest of a device is the one that it waits for.
-func (t *turns) come(m *nats.Msg) {
+func (t *turns) come(r *request) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if _, busy := t.waiting[m.Subject]; busy {
-		t.waiting[m.Subject] = m
+	if _, busy := t.waiting[r.Subject]; busy {
+		t.waiting[r.Subject] = r
 		return
 	}
 	select {
-	case t.ready <- m:
-		t.waiting[m.Subject] = nil
+	case t.ready <- r:
+		t.waiting[r.Subject] = nil
 	default:
 		// Nobody would be in time at the end of such a queue: the device asks again.
 	}

@@ -18,7 +18,7 @@ func TestWhoAsksWithoutEndKeepsOnlyItselfWaiting(t *testing.T) {
 	release, done := make(chan struct{}), make(chan error, 1)
 	var begun atomic.Int64
 	go func() {
-		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 2, func(m *nats.Msg) {
+		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 2, Timeout, func(m *nats.Msg) {
 			if m.Subject == contracts.SnapshotSubject("a") {
 				begun.Add(1)
 				<-release
@@ -59,6 +59,48 @@ func TestWhoAsksWithoutEndKeepsOnlyItselfWaiting(t *testing.T) {
 	case <-heard:
 	case <-time.After(Timeout):
 		t.Error("what waited is not answered")
+	}
+	cancel()
+	must(t, <-done)
+}
+
+func TestNobodyIsAnsweredWhoNoLongerWaits(t *testing.T) {
+	const patience = 100 * time.Millisecond
+	s := start(t, "a", "b")
+	ctx, cancel := context.WithCancel(t.Context())
+	release, done := make(chan struct{}), make(chan error, 1)
+	begun := make(chan string, 10)
+	go func() {
+		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 1, patience, func(m *nats.Msg) {
+			begun <- string(m.Data)
+			if string(m.Data) == "long" {
+				<-release
+			}
+			_ = m.Respond(m.Data)
+		})
+	}()
+	a, b := s.connect("a"), s.connect("b")
+	ask := func(nc *nats.Conn, subject, what string) {
+		must(t, nc.PublishRequest(subject, "_INBOX_"+subject[len(subject)-1:]+".x", []byte(what)))
+		must(t, nc.Flush())
+	}
+	eventually(t, func() string {
+		if _, err := a.Request(contracts.SnapshotSubject("a"), nil, Timeout); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	<-begun
+	ask(a, contracts.SnapshotSubject("a"), "long")
+	if got := <-begun; got != "long" {
+		t.Fatalf("%q is being answered", got)
+	}
+	ask(b, contracts.SnapshotSubject("b"), "late")
+	<-time.After(2 * patience) // it is this time that makes it late
+	close(release)
+	ask(b, contracts.SnapshotSubject("b"), "in time")
+	if got := <-begun; got != "in time" {
+		t.Errorf("%q is being answered", got)
 	}
 	cancel()
 	must(t, <-done)

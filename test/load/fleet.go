@@ -163,16 +163,21 @@ func (l *load) connect(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	if err := l.each(ctx, len(l.devs), "started", func(_ context.Context, n int) error {
+	// Each when another is in, so that they come at the pace at which they are let in. What
+	// happens when all come at once is a storm, see natsRestarts.
+	if err := l.each(ctx, len(l.devs), "connected", func(ctx context.Context, n int) error {
 		var in nats.InProcessConnProvider
 		if n >= l.tcp {
 			in = &l.inProcess
 		}
-		return l.devs[n].Start(s, in)
+		if err := l.devs[n].Start(s, in); err != nil {
+			return err
+		}
+		return l.devs[n].Connected(ctx)
 	}); err != nil {
 		return err
 	}
-	if err := l.until(ctx, 20*time.Minute, "devices online", func(ctx context.Context) (int, int, error) {
+	if err := l.until(ctx, time.Hour, "devices online", func(ctx context.Context) (int, int, error) {
 		online, err := l.online(ctx)
 		return online, l.devices, err
 	}); err != nil {
@@ -180,7 +185,7 @@ func (l *load) connect(ctx context.Context) error {
 	}
 	took := time.Since(begun)
 	l.add(figure{Name: "devices connect, until the operator has them online", Value: float64(l.devices) / took.Seconds(), Unit: "/s"})
-	if err := l.ready.await(ctx, 30*time.Minute, "Devices are Ready in the API server"); err != nil {
+	if err := l.ready.await(ctx, time.Hour, "Devices are Ready in the API server"); err != nil {
 		return err
 	}
 	l.add(figure{Name: "Device objects get Ready", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})

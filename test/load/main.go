@@ -65,7 +65,7 @@ NATS server is.`,
 }
 
 // perDevice is about what a device takes in this process.
-const perDevice = 150 << 10
+const perDevice = 200 << 10
 
 // saveMemory makes do with less garbage, in this process where there are so many devices
 // that they leave no room for as much again, and in the control plane. The operator does
@@ -75,8 +75,11 @@ func (o *options) saveMemory() error {
 	if err := unix.Sysinfo(&machine); err != nil {
 		return fmt.Errorf("how much memory is there: %w", err)
 	}
-	if uint64(o.devices)*perDevice*4 > machine.Totalram*uint64(machine.Unit) {
+	total := machine.Totalram * uint64(machine.Unit)
+	if uint64(o.devices)*perDevice*4 > total {
 		debug.SetGCPercent(25)
+		// The rest is for the API server, etcd and the operator.
+		debug.SetMemoryLimit(int64(total / 100 * 70))
 	}
 	return os.Setenv("GOGC", "50")
 }
