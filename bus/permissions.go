@@ -131,7 +131,10 @@ type (
 		TLS           *serverTLS         `json:"tls,omitempty"`
 		Cluster       *cluster           `json:"cluster,omitempty"`
 		LeafNodes     *leafnodes         `json:"leafnodes,omitempty"`
-		Metadata      map[string]string  `json:"server_metadata,omitempty"`
+		// NoCache of what subscribes to which subject: it holds a thousand subjects, each
+		// device has some of its own, and to put one in stops all the others that look.
+		NoCache  bool              `json:"disable_sublist_cache"`
+		Metadata map[string]string `json:"server_metadata,omitempty"`
 	}
 	serverTLS struct {
 		CertFile   string `json:"cert_file"`
@@ -231,7 +234,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	devices.Exports = []map[string]any{{"service": commands}, {"stream": sessions}}
 	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}, {"stream": from(AccountDevices, sessions)}}
 
-	config := serverConfig{JetStream: "enabled", Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}
+	config := serverConfig{JetStream: "enabled", NoCache: true, Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}
 	if a.Issuer != "" {
 		if len(a.Devices) > 0 {
 			return nil, errors.New("with an issuer the operator says which devices may connect: none can be listed")

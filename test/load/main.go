@@ -77,7 +77,7 @@ func (o *options) saveMemory() error {
 	}
 	total := machine.Totalram * uint64(machine.Unit)
 	if uint64(o.devices)*perDevice*4 > total {
-		debug.SetGCPercent(25)
+		debug.SetGCPercent(50)
 		// The rest is for the API server, etcd and the operator.
 		debug.SetMemoryLimit(int64(total / 100 * 70))
 	}

@@ -21,7 +21,7 @@ const maxConnections = 1 << 20
 
 // bareServer is a NATS server with nothing of fleet's but its streams.
 func bareServer(dir string) (*server.Server, error) {
-	s, err := server.NewServer(&server.Options{DontListen: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true, MaxConn: maxConnections})
+	s, err := server.NewServer(&server.Options{DontListen: true, NoSublistCache: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true, MaxConn: maxConnections})
 	if err != nil {
 		return nil, err
 	}
