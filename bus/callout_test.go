@@ -75,7 +75,7 @@ func startGuarded(t testing.TB, certificates ...*certificates) *guarded {
 func awaitSoon(t testing.TB, nc *nats.Conn) error {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	if err := await(ctx, nc); err != nil {
+	if err := Await(ctx, nc); err != nil {
 		return fmt.Errorf("%w; last error %w", err, nc.LastError())
 	}
 	return nil
@@ -263,13 +263,13 @@ func TestWithoutAnOperatorConnectionsStay(t *testing.T) {
 	late := g.dial(g.device("till-2"))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if err := await(ctx, late); err == nil {
+	if err := Await(ctx, late); err == nil {
 		t.Error("somebody is let in whom nobody has admitted")
 	}
 	defer g.answer()()
 	ctx, cancel = context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	must(t, await(ctx, late))
+	must(t, Await(ctx, late))
 	if !nc.IsConnected() || nc.Reconnects > 0 {
 		t.Errorf("the first was disconnected: %v, %d times", nc.Status(), nc.Reconnects)
 	}
@@ -290,7 +290,7 @@ func TestRevokedIsDisconnected(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
 	for _, nc := range conns {
-		must(t, await(ctx, nc))
+		must(t, Await(ctx, nc))
 	}
 	var took []time.Duration
 	var expelling sync.WaitGroup

@@ -215,8 +215,8 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// await waits until the connection stands.
-func await(ctx context.Context, nc *nats.Conn) error {
+// Await waits until a connection stands, or says that it was closed.
+func Await(ctx context.Context, nc *nats.Conn) error {
 	changed := nc.StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer nc.RemoveStatusListener(changed)
 	for {

@@ -25,9 +25,7 @@ type JoinHandler func(ctx context.Context, publicKey string, request []byte) ([]
 
 // ServeJoins answers devices that ask to join until the context ends.
 func ServeJoins(ctx context.Context, nc *nats.Conn, handle JoinHandler, log *slog.Logger) error {
-	err := serveInTurn(ctx, nc, contracts.JoinPrefix+".*", contracts.JoinPrefix, joining, joinTimeout, func(m *nats.Msg) {
-		ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-		defer cancel()
+	err := serveInTurn(ctx, nc, contracts.JoinPrefix+".*", contracts.JoinPrefix, joining, joinTimeout, func(ctx context.Context, m *nats.Msg) {
 		reply, err := handle(ctx, strings.TrimPrefix(m.Subject, contracts.JoinPrefix+"."), m.Data)
 		if err == nil {
 			err = m.Respond(reply)

@@ -234,7 +234,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	devices.Exports = []map[string]any{{"service": commands}, {"stream": sessions}}
 	operators.Imports = []map[string]any{{"service": from(AccountDevices, commands)}, {"stream": from(AccountDevices, sessions)}}
 
-	config := serverConfig{JetStream: "enabled", NoCache: true, Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}
+	config := serverConfig{JetStream: "enabled", Accounts: map[string]account{AccountOperators: operators, AccountDevices: devices}}
 	if a.Issuer != "" {
 		if len(a.Devices) > 0 {
 			return nil, errors.New("with an issuer the operator says which devices may connect: none can be listed")
@@ -270,8 +270,10 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	return config.encode()
 }
 
-// encode writes the configuration, with a number of its own in it.
+// encode writes the configuration, with what holds for every server, and a number of its
+// own in it.
 func (c serverConfig) encode() ([]byte, error) {
+	c.NoCache = true
 	var out bytes.Buffer
 	e := json.NewEncoder(&out)
 	// The server does not know the escapes that keep JSON safe in HTML.

@@ -41,7 +41,7 @@ func (g *guarded) presented(trusted ...*x509.Certificate) (*x509.Certificate, er
 	defer cancel()
 	for {
 		short, stop := context.WithTimeout(ctx, 50*time.Millisecond)
-		err := await(short, nc)
+		err := Await(short, nc)
 		stop()
 		if err == nil {
 			state, err := nc.TLSConnectionState()

@@ -95,7 +95,7 @@ func (s *testServer) await(nc *nats.Conn) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	must(s.t, await(ctx, nc))
+	must(s.t, Await(ctx, nc))
 }
 
 func (s *testServer) down() {

@@ -198,7 +198,6 @@ func SiteConfig(o SiteOptions) ([]byte, error) {
 	}
 	nobody := permissions{Publish: allow{Deny: []string{">"}}, Subscribe: allow{Deny: []string{">"}}}
 	return serverConfig{
-		NoCache: true,
 		Accounts: map[string]account{
 			// The server wants a user to be there that it does not ask for. It is the site
 			// itself, which may do nothing here.

@@ -37,7 +37,7 @@ type SnapshotOptions struct {
 // ends. Any number of operators may, each request is answered by one.
 func ServeSnapshots(ctx context.Context, js jetstream.JetStream, o SnapshotOptions) error {
 	r := responder{handovers: o.Handovers}
-	err := serveInTurn(ctx, js.Conn(), contracts.SnapshotPrefix+".*", responders, concurrent, snapshotTimeout, func(m *nats.Msg) {
+	err := serveInTurn(ctx, js.Conn(), contracts.SnapshotPrefix+".*", responders, concurrent, snapshotTimeout, func(ctx context.Context, m *nats.Msg) {
 		if err := r.answer(ctx, js, m); err != nil {
 			o.Logger.Warn("snapshot not answered, the device will ask again", "subject", m.Subject, "error", err)
 		}
@@ -55,6 +55,8 @@ type responder struct {
 	handovers func() []contracts.Handover
 }
 
+// answer makes one page. While the stream has no leader it comes to an end with the
+// context only.
 func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.Msg) error {
 	device, err := contracts.ParseDeviceID(strings.TrimPrefix(m.Subject, contracts.SnapshotPrefix+"."))
 	if err != nil {
@@ -64,10 +66,6 @@ func (r *responder) answer(ctx context.Context, js jetstream.JetStream, m *nats.
 	if err != nil {
 		return err
 	}
-	// Nobody waits for it any longer then, and the next one that the device asks for does
-	// not begin before. While the stream has no leader none of them comes to an end.
-	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
-	defer cancel()
 	stream := r.stream.Load()
 	if stream == nil {
 		found, err := js.Stream(ctx, contracts.BucketDesiredState.Stream())

@@ -27,9 +27,10 @@ type request struct {
 
 // serveInTurn answers requests until the context ends, that many at the same time. Of
 // the servers of a queue group one answers each. Who asks waits for no longer than
-// patience: what has waited longer is not answered, so that under a load that is too high
-// those are answered who still wait, and not all too late.
-func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, workers int, patience time.Duration, answer func(*nats.Msg)) error {
+// patience: then the context of the answer ends, and what has not begun by then never
+// does, so that under a load that is too high those are answered who still wait, and not
+// all too late.
+func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, workers int, patience time.Duration, answer func(context.Context, *nats.Msg)) error {
 	t := &turns{waiting: map[string]*request{}, ready: make(chan *request, queued)}
 	sub, err := nc.QueueSubscribe(subject, group, func(m *nats.Msg) { t.come(&request{m, time.Now()}) })
 	if err != nil {
@@ -43,9 +44,11 @@ func serveInTurn(ctx context.Context, nc *nats.Conn, subject, group string, work
 				case <-ctx.Done():
 					return
 				case r := <-t.ready:
-					if time.Since(r.came) < patience {
-						answer(r.Msg)
+					ctx, cancel := context.WithDeadline(ctx, r.came.Add(patience))
+					if ctx.Err() == nil {
+						answer(ctx, r.Msg)
 					}
+					cancel()
 					t.done(r.Subject)
 				}
 			}

@@ -18,7 +18,7 @@ func TestWhoAsksWithoutEndKeepsOnlyItselfWaiting(t *testing.T) {
 	release, done := make(chan struct{}), make(chan error, 1)
 	var begun atomic.Int64
 	go func() {
-		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 2, Timeout, func(m *nats.Msg) {
+		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 2, Timeout, func(_ context.Context, m *nats.Msg) {
 			if m.Subject == contracts.SnapshotSubject("a") {
 				begun.Add(1)
 				<-release
@@ -71,7 +71,7 @@ func TestNobodyIsAnsweredWhoNoLongerWaits(t *testing.T) {
 	release, done := make(chan struct{}), make(chan error, 1)
 	begun := make(chan string, 10)
 	go func() {
-		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 1, patience, func(m *nats.Msg) {
+		done <- serveInTurn(ctx, s.connect(""), contracts.SnapshotPrefix+".*", responders, 1, patience, func(_ context.Context, m *nats.Msg) {
 			begun <- string(m.Data)
 			if string(m.Data) == "long" {
 				<-release

@@ -106,7 +106,7 @@ func (w *Watcher) read(ctx context.Context) error {
 	// the reading, and the stream is looked at anew.
 	changed := w.js.Conn().StatusChanged(nats.CONNECTED, nats.CLOSED)
 	defer w.js.Conn().RemoveStatusListener(changed)
-	if err := await(ctx, w.js.Conn()); err != nil {
+	if err := Await(ctx, w.js.Conn()); err != nil {
 		return err
 	}
 	last, err := w.look(ctx)

@@ -97,18 +97,7 @@ func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
 }
 
 // Connected waits until the fleet has let the device in.
-func (a *Agent) Connected(ctx context.Context) error {
-	changed := a.nc.StatusChanged(nats.CONNECTED)
-	defer a.nc.RemoveStatusListener(changed)
-	for !a.nc.IsConnected() {
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	return nil
-}
+func (a *Agent) Connected(ctx context.Context) error { return bus.Await(ctx, a.nc) }
 
 // Server is the URL of the server that the device is connected to; empty for none.
 func (a *Agent) Server() string { return a.nc.ConnectedUrl() }
