@@ -24,7 +24,7 @@ func Until(ctx context.Context, limit time.Duration, what string, check func(con
 	defer tick.Stop()
 	var last error
 	for {
-		err := check(ctx)
+		err := attempt(ctx, limit/4, check)
 		if err == nil {
 			return nil
 		}
@@ -44,4 +44,12 @@ func Until(ctx context.Context, limit time.Duration, what string, check func(con
 		case <-tick.C:
 		}
 	}
+}
+
+// attempt bounds one look: a request that dies with its server has no answer, and must not
+// take all the time that there is.
+func attempt(ctx context.Context, limit time.Duration, check func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	return check(ctx)
 }
