@@ -24,6 +24,7 @@ import (
 	"github.com/nationtech/fleet/plugin/heartbeats"
 	"github.com/nationtech/fleet/plugin/placements"
 	"github.com/nationtech/fleet/plugin/remote"
+	"github.com/nationtech/fleet/plugin/repo"
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
 	"github.com/nationtech/fleet/plugin/status"
@@ -84,7 +85,7 @@ wrong.`,
 		remote.NewExecCommand(env),
 		remote.NewPingCommand(env),
 		remote.NewRestartCommand(env),
-		newRepoCommand(env.Streams),
+		repo.NewCommand(env),
 		newVersionCommand(env),
 		newCompletionCommand(env.Streams),
 		newOptionsCommand(),

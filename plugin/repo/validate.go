@@ -1,4 +1,4 @@
-package plugin
+package repo
 
 import (
 	"fmt"
@@ -12,14 +12,14 @@ import (
 	"github.com/nationtech/fleet/plugin/cli"
 )
 
-type repoValidateOptions struct {
-	repoSource
+type validateOptions struct {
+	source
 	output cli.Output
 }
 
-// newRepoValidateCommand is `kubectl fleet repo validate`.
-func newRepoValidateCommand(streams genericiooptions.IOStreams) *cobra.Command {
-	o := repoValidateOptions{}
+// newValidateCommand is `kubectl fleet repo validate`.
+func newValidateCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	o := validateOptions{}
 	cmd := &cobra.Command{
 		Use:   "validate [PATH]",
 		Short: "Check every overlay as the cluster would, offline",
@@ -43,7 +43,7 @@ there is nothing to check. Warnings don't count.`,
 	return cmd
 }
 
-func (o *repoValidateOptions) run(out io.Writer, args []string) error {
+func (o *validateOptions) run(out io.Writer, args []string) error {
 	printer, err := o.output.Printer()
 	if err != nil {
 		return err

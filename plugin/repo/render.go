@@ -1,4 +1,4 @@
-package plugin
+package repo
 
 import (
 	"bytes"
@@ -13,30 +13,30 @@ import (
 	"github.com/nationtech/fleet/plugin/cli"
 )
 
-// repoSource is which files a command looks at.
-type repoSource struct {
+// source is which files a command looks at.
+type source struct {
 	dir, rev string
 }
 
-func (s *repoSource) addRevFlag(cmd *cobra.Command) {
+func (s *source) addRevFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.rev, "rev", "", "Git revision to look at, such as main, v1.2 or HEAD~1, instead of the files on disk. Nothing is checked out.")
 }
 
-func (s *repoSource) open() (*gitops.Tree, error) {
+func (s *source) open() (*gitops.Tree, error) {
 	if s.rev != "" {
 		return gitops.OpenRevision(s.dir, s.rev)
 	}
 	return gitops.OpenWorkingTree(s.dir)
 }
 
-type repoRenderOptions struct {
-	repoSource
+type renderOptions struct {
+	source
 	output string
 }
 
-// newRepoRenderCommand is `kubectl fleet repo render`.
-func newRepoRenderCommand(streams genericiooptions.IOStreams) *cobra.Command {
-	o := repoRenderOptions{}
+// newRenderCommand is `kubectl fleet repo render`.
+func newRenderCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	o := renderOptions{}
 	cmd := &cobra.Command{
 		Use:   "render [OVERLAY]",
 		Short: "Print what an overlay comes to, now or at a revision",
@@ -67,7 +67,7 @@ repository.`,
 	return cmd
 }
 
-func (o *repoRenderOptions) overlayNames() []string {
+func (o *renderOptions) overlayNames() []string {
 	tree, err := o.open()
 	if err != nil {
 		return nil
@@ -83,7 +83,7 @@ func (o *repoRenderOptions) overlayNames() []string {
 	return names
 }
 
-func (o *repoRenderOptions) run(out io.Writer, args []string) error {
+func (o *renderOptions) run(out io.Writer, args []string) error {
 	if o.output != "yaml" && o.output != "json" {
 		return fmt.Errorf("--output %q: use yaml or json", o.output)
 	}

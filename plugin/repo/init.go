@@ -1,4 +1,4 @@
-package plugin
+package repo
 
 import (
 	"errors"
@@ -12,15 +12,15 @@ import (
 	"github.com/nationtech/fleet/gitops"
 )
 
-type repoInitOptions struct {
+type initOptions struct {
 	scaffold gitops.ScaffoldOptions
 	devices  []string
 	update   bool
 }
 
-// newRepoInitCommand is `kubectl fleet repo init`.
-func newRepoInitCommand(streams genericiooptions.IOStreams) *cobra.Command {
-	o := repoInitOptions{}
+// newInitCommand is `kubectl fleet repo init`.
+func newInitCommand(streams genericiooptions.IOStreams) *cobra.Command {
+	o := initOptions{}
 	cmd := &cobra.Command{
 		Use:   "init DIR --url URL --image IMAGE",
 		Short: "Write a new fleet repository",
@@ -51,7 +51,7 @@ Git repository: that is one command, printed at the end.`,
 	return cmd
 }
 
-func (o *repoInitOptions) run(out io.Writer, dir string) error {
+func (o *initOptions) run(out io.Writer, dir string) error {
 	if o.update {
 		if o.scaffold.URL != "" || o.scaffold.Image != "" || len(o.devices) > 0 {
 			return errors.New("--update only writes components/fleet anew: give no other flags with it")
