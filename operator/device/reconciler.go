@@ -129,10 +129,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request ctrl.Request) (ctrl.
 		r.pace.Settled(request.NamespacedName)
 		return result, nil
 	}
+	settle := r.round(countsPerSecond)
 	if newcomer(before, &obj.Status) {
-		urgent = r.newcomers.AllowN(r.Clock.Now(), 1)
+		urgent, settle = r.newcomers.AllowN(r.Clock.Now(), 1), r.round(newcomersPerSecond)
 	}
-	if wait := r.pace.Wait(request.NamespacedName, urgent, r.round(countsPerSecond)); wait > 0 {
+	if wait := r.pace.Wait(request.NamespacedName, urgent, settle); wait > 0 {
 		return ctrl.Result{RequeueAfter: wait}, nil
 	}
 	r.announce(obj, before)

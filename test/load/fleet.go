@@ -16,7 +16,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
+	"k8s.io/client-go/tools/cache"
+	watchtools "k8s.io/client-go/tools/watch"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/bus"
@@ -130,7 +134,15 @@ func (l *load) createDevices(ctx context.Context) (err error) {
 	if l.ready, err = watchReady(ctx, l.fleet.Client, l.devices); err != nil {
 		return err
 	}
-	return l.fleet.StartOperator(ctx)
+	begun = time.Now()
+	if err := l.fleet.StartOperator(ctx); err != nil {
+		return err
+	}
+	if err := l.ready.known.await(ctx, time.Hour, "Devices taken in by the operator"); err != nil {
+		return err
+	}
+	l.add(figure{Name: "Device objects taken in by the operator", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})
+	return nil
 }
 
 // each does something for numbers from 0, as many at once as the API server is asked.
@@ -163,9 +175,15 @@ func (l *load) connect(ctx context.Context) error {
 		return err
 	}
 	begun := time.Now()
-	// Each when another is in, so that they come at the pace at which they are let in. What
-	// happens when all come at once is a storm, see natsRestarts.
+	// At the pace at which they are let in and their Devices get Ready: the API server takes
+	// as much of the processors for that as all else together. What happens when all come at
+	// once is a storm, see natsRestarts.
 	if err := l.each(ctx, len(l.devs), "connected", func(ctx context.Context, n int) error {
+		select {
+		case l.ready.places <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 		var in nats.InProcessConnProvider
 		if n >= l.tcp {
 			in = &l.inProcess
@@ -220,25 +238,47 @@ func (l *load) close() {
 	}
 }
 
+// ahead is how many devices may be connected whose Devices are not Ready yet.
+const ahead = 500
+
+// readiness counts the Devices that have got Ready.
+type readiness struct {
+	*count
+	// known counts those that the operator has taken in.
+	known *count
+	// places are taken by who connects, and given back when its Device is Ready.
+	places chan struct{}
+}
+
 // watchReady counts the Devices that get Ready from now on.
-func watchReady(ctx context.Context, c client.WithWatch, devices int) (*count, error) {
+func watchReady(ctx context.Context, c client.WithWatch, devices int) (*readiness, error) {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind("DeviceList"))
 	if err := c.List(ctx, list, client.InNamespace(namespace), client.Limit(1)); err != nil {
 		return nil, err
 	}
-	w, err := c.Watch(ctx, &v1alpha1.DeviceList{}, client.InNamespace(namespace), &client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: list.ResourceVersion}})
+	// The API server ends a watch after a while, and a large fleet takes longer to connect.
+	w, err := watchtools.NewRetryWatcherWithContext(ctx, list.ResourceVersion, &cache.ListWatch{
+		WatchFuncWithContext: func(ctx context.Context, o metav1.ListOptions) (watch.Interface, error) {
+			return c.Watch(ctx, &v1alpha1.DeviceList{}, client.InNamespace(namespace), &client.ListOptions{Raw: &o})
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	ready := newCount(devices)
+	ready := &readiness{newCount(devices), newCount(devices), make(chan struct{}, ahead)}
 	go func() {
 		defer w.Stop()
-		seen := map[string]bool{}
+		seen, known := map[string]bool{}, map[string]bool{}
 		for e := range w.ResultChan() {
 			d, ok := e.Object.(*v1alpha1.Device)
+			if ok && !known[d.Name] && controllerutil.ContainsFinalizer(d, v1alpha1.Finalizer) {
+				known[d.Name] = true
+				ready.known.add()
+			}
 			if ok && !seen[d.Name] && meta.IsStatusConditionTrue(d.Status.Conditions, "Ready") {
 				seen[d.Name] = true
+				<-ready.places
 				ready.add()
 				if len(seen) == devices {
 					return

@@ -51,8 +51,7 @@ type load struct {
 	patches float64
 	// changes counts those of the first Deployment.
 	changes int
-	// ready counts the Devices that have got Ready.
-	ready *count
+	ready   *readiness
 	// settled is how many writes of the operator's kinds the API server has had when it
 	// was last left alone.
 	settled float64

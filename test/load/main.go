@@ -67,19 +67,27 @@ NATS server is.`,
 // perDevice is about what a device takes in this process.
 const perDevice = 200 << 10
 
-// saveMemory makes do with less garbage, in this process where there are so many devices
-// that they leave no room for as much again, and in the control plane. The operator does
-// so by itself.
+// saveMemory makes do with the memory that there is: in this process, where there are so
+// many devices, and in the control plane. The operator does so by itself.
 func (o *options) saveMemory() error {
 	var machine unix.Sysinfo_t
 	if err := unix.Sysinfo(&machine); err != nil {
 		return fmt.Errorf("how much memory is there: %w", err)
 	}
 	total := machine.Totalram * uint64(machine.Unit)
-	if uint64(o.devices)*perDevice*4 > total {
-		debug.SetGCPercent(50)
-		// The rest is for the API server, etcd and the operator.
-		debug.SetMemoryLimit(int64(total / 100 * 70))
+	need := uint64(o.devices) * perDevice
+	if need*4 <= total {
+		return nil
 	}
+	// The rest is for the API server, etcd and the operator.
+	limit := total / 100 * 70
+	debug.SetMemoryLimit(int64(limit))
+	if need*3/2 <= limit {
+		// To collect the garbage of so many devices takes longer than they wait for an
+		// answer, and here it need not be done until the limit.
+		debug.SetGCPercent(-1)
+		return nil
+	}
+	debug.SetGCPercent(50)
 	return os.Setenv("GOGC", "50")
 }
