@@ -19,10 +19,12 @@ import (
 
 	"github.com/nationtech/fleet/plugin/approval"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/delivery"
 	"github.com/nationtech/fleet/plugin/describe"
 	"github.com/nationtech/fleet/plugin/devices"
 	"github.com/nationtech/fleet/plugin/heartbeats"
 	"github.com/nationtech/fleet/plugin/placements"
+	"github.com/nationtech/fleet/plugin/reconcile"
 	"github.com/nationtech/fleet/plugin/remote"
 	"github.com/nationtech/fleet/plugin/repo"
 	"github.com/nationtech/fleet/plugin/rollout"
@@ -77,6 +79,12 @@ wrong.`,
 		heartbeats.NewCommand(env),
 		placements.NewCommand(env),
 		rollout.NewCommand(env),
+		delivery.NewWaitCommand(env),
+		delivery.NewTraceCommand(env),
+		delivery.NewLogCommand(env),
+		reconcile.NewCommand(env),
+		reconcile.NewSuspendCommand(env),
+		reconcile.NewResumeCommand(env),
 		token.NewCommand(env),
 		approval.NewApproveCommand(env),
 		approval.NewDenyCommand(env),

@@ -211,6 +211,11 @@ func (r *Reconciler) reconcile(ctx context.Context, obj *v1alpha1.Deployment) (c
 		}
 		out = rollout.Plan(look.input)
 	}
+	if out.Ran {
+		if err := r.completed(ctx, update.revision); err != nil {
+			return ctrl.Result{}, err
+		}
+	}
 	r.setStatus(obj, update, look, out)
 	if err := r.prune(ctx, obj, update); err != nil {
 		return ctrl.Result{}, err

@@ -37,6 +37,9 @@ const (
 	// until it is wanted anew. This is the one fact of a rollout that the devices
 	// can't tell: what they were told is the current revision again.
 	annotationRolledBack = "fleet.nationtech.io/rolled-back"
+	// annotationCompleted is when every reachable device ran a revision for the first
+	// time since it was wanted.
+	annotationCompleted = "fleet.nationtech.io/completed"
 )
 
 // update is the revision that every device should run, and the one that they ran
@@ -248,6 +251,17 @@ func (r *Reconciler) revision(ctx context.Context, obj *v1alpha1.Deployment, nam
 	return mine, r.patchRevision(ctx, mine, func() {
 		mine.Revision = number
 		mine.Annotations = annotations(now, commit)
+	})
+}
+
+// completed remembers when the rollout of a revision was complete: the status forgets it
+// with the next one.
+func (r *Reconciler) completed(ctx context.Context, revision *appsv1.ControllerRevision) error {
+	if revision.Annotations[annotationCompleted] != "" {
+		return nil
+	}
+	return r.patchRevision(ctx, revision, func() {
+		metav1.SetMetaDataAnnotation(&revision.ObjectMeta, annotationCompleted, r.Clock.Now().UTC().Format(time.RFC3339Nano))
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
 	"github.com/nationtech/fleet/api/jointoken"
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
@@ -80,6 +81,20 @@ func (e *Env) CompleteDevice(cmd *cobra.Command, _ []string, toComplete string) 
 // CompleteDeployment completes the value of a flag that is one Deployment.
 func (e *Env) CompleteDeployment(cmd *cobra.Command, _ []string, toComplete string) ([]string, cobra.ShellCompDirective) {
 	return e.CompleteDeployments(cmd, nil, toComplete)
+}
+
+// CompleteNames completes the names of objects of a kind that are not among the arguments
+// yet.
+func (e *Env) CompleteNames(cmd *cobra.Command, kind client.Object, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	scheme, err := newScheme()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	gvk, err := apiutil.GVKForObject(kind, scheme)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return e.completeNames(cmd.Context(), gvk, args, toComplete)
 }
 
 // CompleteNamespaces completes the value of --namespace.

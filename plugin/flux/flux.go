@@ -58,7 +58,7 @@ type Applier struct {
 
 // Of returns nil when Flux does not apply the object.
 func Of(o metav1.Object) *Applier {
-	name := client.ObjectKey{Namespace: o.GetLabels()[labelNamespace], Name: o.GetLabels()[labelName]}
+	name := AppliedBy(o)
 	if name.Name == "" || name.Namespace == "" {
 		return nil
 	}
@@ -113,7 +113,7 @@ func (a *Applier) Tell(out io.Writer, style screen.Style, o metav1.Object, c Cha
 		fmt.Fprintln(out, "    "+line)
 	}
 	if undone && !a.suspended() {
-		style.Note(out, screen.Bold, fmt.Sprintf("To hold Flux until then, with all that it applies: flux suspend kustomization %s -n %s", a.name.Name, a.name.Namespace))
+		style.Note(out, screen.Bold, fmt.Sprintf("To hold Flux until then, with all that it applies: kubectl fleet suspend kustomization %s -n %s", a.name.Name, a.name.Namespace))
 	}
 }
 

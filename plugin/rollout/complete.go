@@ -28,7 +28,7 @@ func completeWaves(env *cli.Env) cobra.CompletionFunc {
 // completeRevisions completes a revision's number, and says what it is.
 func completeRevisions(env *cli.Env) cobra.CompletionFunc {
 	return ofDeployment(env, func(ctx context.Context, t target, d *v1alpha1.Deployment) []string {
-		all, err := t.revisions(ctx, d)
+		all, err := keptOf(ctx, t.Client, d)
 		if err != nil {
 			return nil
 		}

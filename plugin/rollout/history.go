@@ -83,7 +83,7 @@ func (o *historyOptions) run(ctx context.Context, arg string) error {
 	if err != nil {
 		return err
 	}
-	all, err := t.revisions(ctx, d)
+	all, err := keptOf(ctx, t.Client, d)
 	if err != nil {
 		return err
 	}

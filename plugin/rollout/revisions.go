@@ -26,6 +26,7 @@ var (
 	annotationSince      = v1alpha1.GroupVersion.Group + "/since"
 	annotationCommit     = v1alpha1.GroupVersion.Group + "/commit"
 	annotationRolledBack = v1alpha1.GroupVersion.Group + "/rolled-back"
+	annotationCompleted  = v1alpha1.GroupVersion.Group + "/completed"
 )
 
 // Revision is one of what a Deployment's devices were to run.
@@ -41,6 +42,8 @@ type Revision struct {
 	// it is the one of the spec.
 	Current bool `json:"current,omitempty"`
 	Update  bool `json:"update,omitempty"`
+	// CompletedAt is when every reachable device ran it for the first time since then.
+	CompletedAt *metav1.Time `json:"completedAt,omitempty"`
 	// RolledBackAt is when it was rolled back.
 	RolledBackAt *metav1.Time `json:"rolledBackAt,omitempty"`
 	// Changes are in what it differs from the one before it here.
@@ -67,11 +70,21 @@ type configMapData struct {
 	BinaryData map[string][]byte `json:"binaryData,omitempty"`
 }
 
-// revisions reads those that a Deployment has kept, the oldest first.
-func (t target) revisions(ctx context.Context, d *v1alpha1.Deployment) ([]kept, error) {
+// Revisions reads those that a Deployment has kept, the oldest first.
+func Revisions(ctx context.Context, c client.Reader, d *v1alpha1.Deployment) ([]Revision, error) {
+	all, err := keptOf(ctx, c, d)
+	out := make([]Revision, 0, len(all))
+	for _, r := range all {
+		out = append(out, r.Revision)
+	}
+	return out, err
+}
+
+// keptOf is Revisions with what each has kept.
+func keptOf(ctx context.Context, c client.Reader, d *v1alpha1.Deployment) ([]kept, error) {
 	list := &appsv1.ControllerRevisionList{}
-	if err := t.Client.List(ctx, list, client.InNamespace(d.Namespace), client.MatchingLabels{labelDeployment: d.Name}); err != nil {
-		return nil, fmt.Errorf("list the revisions of deployment %s: %w", t.key, err)
+	if err := c.List(ctx, list, client.InNamespace(d.Namespace), client.MatchingLabels{labelDeployment: d.Name}); err != nil {
+		return nil, fmt.Errorf("list the revisions of deployment %s/%s: %w", d.Namespace, d.Name, err)
 	}
 	return history(d, list.Items)
 }
@@ -107,6 +120,9 @@ func revisionOf(d *v1alpha1.Deployment, c *appsv1.ControllerRevision) (kept, err
 	}}
 	if at, ok := timeOf(c.Annotations[annotationSince]); ok {
 		r.Since = at
+	}
+	if at, ok := timeOf(c.Annotations[annotationCompleted]); ok {
+		r.CompletedAt = &at
 	}
 	// One that every device runs after all has not failed.
 	if at, ok := timeOf(c.Annotations[annotationRolledBack]); ok && !r.Current {

@@ -52,7 +52,7 @@ with the ConfigMap as it is now, and the command says so.`,
 
 // undo gathers what there is to go back to, and goes back.
 func (t target) undo(ctx context.Context, d *v1alpha1.Deployment, object *unstructured.Unstructured, to string) (edit, error) {
-	all, err := t.revisions(ctx, d)
+	all, err := keptOf(ctx, t.Client, d)
 	if err != nil {
 		return edit{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 // key identifies a Flux object.
@@ -34,7 +35,7 @@ func fluxSources(o Observed) []Source {
 		if !known {
 			source = &Source{
 				Kind: id.kind, Namespace: id.namespace, Name: id.name,
-				Condition: Condition{Status: metav1.ConditionFalse, Reason: "NotFound", Message: "The source that a Kustomization refers to does not exist or can't be read."},
+				Condition: flux.Condition{Status: metav1.ConditionFalse, Reason: "NotFound", Message: "The source that a Kustomization refers to does not exist or can't be read."},
 			}
 			sources[id] = source
 		}
@@ -111,7 +112,7 @@ func sourceOf(object client.Object) Source {
 	switch o := object.(type) {
 	case *sourcev1.GitRepository:
 		s.Kind, s.Suspended, artifact = sourcev1.GitRepositoryKind, o.Spec.Suspend, o.Status.Artifact
-		s.Condition = conditionOf(o.Status.Conditions, o.Status.ObservedGeneration, o.Generation)
+		s.Condition = flux.ReadyOf(o.Status.Conditions, o.Status.ObservedGeneration, o.Generation)
 		if r := o.Spec.Reference; r != nil {
 			s.Ref = cmp.Or(r.Name, r.SemVer, r.Tag, r.Branch, shorten(r.Commit))
 		} else {
@@ -119,18 +120,18 @@ func sourceOf(object client.Object) Source {
 		}
 	case *sourcev1.OCIRepository:
 		s.Kind, s.Suspended, artifact = sourcev1.OCIRepositoryKind, o.Spec.Suspend, o.Status.Artifact
-		s.Condition = conditionOf(o.Status.Conditions, o.Status.ObservedGeneration, o.Generation)
+		s.Condition = flux.ReadyOf(o.Status.Conditions, o.Status.ObservedGeneration, o.Generation)
 		if r := o.Spec.Reference; r != nil {
 			s.Ref = cmp.Or(r.Digest, r.SemVer, r.Tag)
 		}
 	case *sourcev1.Bucket:
 		s.Kind, s.Suspended, artifact = sourcev1.BucketKind, o.Spec.Suspend, o.Status.Artifact
-		s.Condition = conditionOf(o.Status.Conditions, o.Status.ObservedGeneration, o.Generation)
+		s.Condition = flux.ReadyOf(o.Status.Conditions, o.Status.ObservedGeneration, o.Generation)
 		s.Ref = o.Spec.BucketName
 	}
 	if artifact != nil {
 		s.Revision = artifact.Revision
-		s.Commit = commitOf(s.Kind, artifact.Revision, artifact.Metadata[originRevision])
+		s.Commit = flux.CommitOf(s.Kind, artifact.Revision, artifact.Metadata[flux.OriginRevision])
 		s.FetchedAt = artifact.LastUpdateTime.DeepCopy()
 	}
 	return s
@@ -141,9 +142,9 @@ func kustomizationOf(k *kustomizev1.Kustomization, source *Source) Kustomization
 		Namespace: k.Namespace,
 		Name:      k.Name,
 		Applied:   k.Status.LastAppliedRevision,
-		Commit:    commitOf(source.Kind, k.Status.LastAppliedRevision, k.Status.LastAppliedOriginRevision),
+		Commit:    flux.CommitOf(source.Kind, k.Status.LastAppliedRevision, k.Status.LastAppliedOriginRevision),
 		Suspended: k.Spec.Suspend,
-		Condition: conditionOf(k.Status.Conditions, k.Status.ObservedGeneration, k.Generation),
+		Condition: flux.ReadyOf(k.Status.Conditions, k.Status.ObservedGeneration, k.Generation),
 		Behind:    source.Revision != "" && k.Status.LastAppliedRevision != source.Revision,
 	}
 	for _, h := range k.Status.History {
@@ -155,19 +156,6 @@ func kustomizationOf(k *kustomizev1.Kustomization, source *Source) Kustomization
 		out.AppliedAt = out.Condition.Since
 	}
 	return out
-}
-
-// originRevision is where an artifact of Flux names what it was built from.
-const originRevision = "org.opencontainers.image.revision"
-
-// commitOf takes the Git commit out of a revision of Flux, such as
-// main@sha1:4ddd4d9…. The revision of anything but a Git repository is a digest;
-// its origin, when it has one, is what people know.
-func commitOf(kind, revision, origin string) string {
-	if origin == "" && kind == sourcev1.GitRepositoryKind {
-		origin = revision
-	}
-	return origin[strings.LastIndex(origin, ":")+1:]
 }
 
 func shorten(commit string) string {

@@ -13,7 +13,6 @@ import (
 	sourcev1 "github.com/fluxcd/source-controller/api/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
@@ -227,18 +226,4 @@ func (g *gatherer) refers(kind string) bool {
 		}
 	}
 	return false
-}
-
-// conditionOf reads the Ready condition of a Flux object. One that has not been
-// seen by its controller yet, or changed since, is on its way.
-func conditionOf(conditions []metav1.Condition, observed, generation int64) Condition {
-	c := apimeta.FindStatusCondition(conditions, "Ready")
-	if c == nil || observed >= 0 && observed < generation {
-		return Condition{Status: metav1.ConditionUnknown, Reason: "Waiting", Message: "Flux has not answered yet."}
-	}
-	out := Condition{Status: c.Status, Reason: c.Reason, Message: c.Message}
-	if !c.LastTransitionTime.IsZero() {
-		out.Since = c.LastTransitionTime.DeepCopy()
-	}
-	return out
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
 )
@@ -76,7 +77,7 @@ func (r *Report) judgeFlux() {
 	}
 }
 
-func (r *Report) judgeCondition(kind, namespace, name string, suspended bool, c Condition) {
+func (r *Report) judgeCondition(kind, namespace, name string, suspended bool, c flux.Condition) {
 	p := Problem{Kind: kind, Namespace: namespace, Name: name, Reason: c.Reason, Message: c.Message, Since: c.Since}
 	if suspended {
 		p.Reason, p.Since = "Suspended", nil

@@ -10,6 +10,7 @@ import (
 
 	live "github.com/nationtech/fleet/api/live/v1alpha1"
 	"github.com/nationtech/fleet/api/v1alpha1"
+	"github.com/nationtech/fleet/plugin/flux"
 	"github.com/nationtech/fleet/plugin/rollout"
 )
 
@@ -48,7 +49,7 @@ type Source struct {
 	// FetchedAt is when this revision came.
 	FetchedAt      *metav1.Time    `json:"fetchedAt,omitempty"`
 	Suspended      bool            `json:"suspended,omitempty"`
-	Condition      Condition       `json:"condition"`
+	Condition      flux.Condition  `json:"condition"`
 	Kustomizations []Kustomization `json:"kustomizations"`
 }
 
@@ -62,18 +63,9 @@ type Kustomization struct {
 	// AppliedAt is when it was last reconciled with success.
 	AppliedAt *metav1.Time `json:"appliedAt,omitempty"`
 	// Behind is true when its source has a newer revision.
-	Behind    bool      `json:"behind,omitempty"`
-	Suspended bool      `json:"suspended,omitempty"`
-	Condition Condition `json:"condition"`
-}
-
-// Condition is the Ready condition of a Flux object.
-type Condition struct {
-	// Status is True, False or Unknown; Unknown is on its way.
-	Status  metav1.ConditionStatus `json:"status"`
-	Reason  string                 `json:"reason,omitempty"`
-	Message string                 `json:"message,omitempty"`
-	Since   *metav1.Time           `json:"since,omitempty"`
+	Behind    bool           `json:"behind,omitempty"`
+	Suspended bool           `json:"suspended,omitempty"`
+	Condition flux.Condition `json:"condition"`
 }
 
 // Deployment is a Deployment and how its rollout stands.

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 	"github.com/nationtech/fleet/plugin/rollout"
 	"github.com/nationtech/fleet/plugin/screen"
 )
@@ -167,7 +168,7 @@ func shown(commit, revision string) string {
 	return cmp.Or(rollout.ShortCommit(commit), revision)
 }
 
-func (p *page) fluxLine(indent, name string, suspended bool, c Condition, detail []string) {
+func (p *page) fluxLine(indent, name string, suspended bool, c flux.Condition, detail []string) {
 	tone := screen.Busy
 	var state string
 	switch {

@@ -32,8 +32,25 @@ type suite struct {
 }
 
 // newSuite brings up a fleet of three devices with a podman each, and of others that
-// are simulated.
-func newSuite(t *testing.T, simulated int) *suite {
+// are simulated. What is to be arranged otherwise is, before anything runs.
+func newSuite(t *testing.T, simulated int, arrange ...func(*env.Fleet)) *suite {
+	t.Helper()
+	fleet := newFleet(t, "shop-1", "shop-2", "shop-3")
+	fleet.Devices[0].Commands = map[string]string{"exec": "allow"}
+	fleet.Devices[2].Commands = map[string]string{"ping": "deny", "logs": "deny", "restart": "deny"}
+	for _, a := range arrange {
+		a(fleet)
+	}
+	if err := fleet.Simulate(simulated); err != nil {
+		t.Fatal(err)
+	}
+	s := &suite{T: t, Fleet: fleet, greeting: "Hello from the field"}
+	s.bringUp()
+	return s
+}
+
+// newFleet prepares a fleet of devices, and takes it down when the test ends.
+func newFleet(t *testing.T, devices ...string) *env.Fleet {
 	t.Helper()
 	bin, err := filepath.Abs("../../bin")
 	if err != nil {
@@ -49,13 +66,8 @@ func newSuite(t *testing.T, simulated int) *suite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	fleet, err := env.New(env.Options{Dir: dir, Bin: bin}, "shop-1", "shop-2", "shop-3")
+	fleet, err := env.New(env.Options{Dir: dir, Bin: bin}, devices...)
 	if err != nil {
-		t.Fatal(err)
-	}
-	fleet.Devices[0].Commands = map[string]string{"exec": "allow"}
-	fleet.Devices[2].Commands = map[string]string{"ping": "deny", "logs": "deny", "restart": "deny"}
-	if err := fleet.Simulate(simulated); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -70,9 +82,7 @@ func newSuite(t *testing.T, simulated int) *suite {
 			t.Error(err)
 		}
 	})
-	s := &suite{T: t, Fleet: fleet, greeting: "Hello from the field"}
-	s.bringUp()
-	return s
+	return fleet
 }
 
 // step is one part of what a test does with its fleet.

@@ -8,10 +8,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"sigs.k8s.io/yaml"
 
+	"github.com/nationtech/fleet/gitops"
 	"github.com/nationtech/fleet/test/podmantest"
 )
 
@@ -26,10 +29,20 @@ type Device struct {
 	HelloPort int
 	Podman    *podmantest.Podman
 	Agent     *Process
+	// Overlay of the repository that it is in.
+	Overlay string
 	// Commands are those that the agent's configuration allows or denies.
 	Commands map[string]string
 
 	dir string
+}
+
+// Namespace of its Device.
+func (d *Device) Namespace() string {
+	if d.Overlay == gitops.LabOverlay {
+		return LabNamespace
+	}
+	return Namespace
 }
 
 // podmanFolder is where a device's podman keeps its storage, in the device's folder.
@@ -41,7 +54,7 @@ func (o Options) newDevice(id, hostIP string, helloPort int) (*Device, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil { // its podman passes through
 		return nil, err
 	}
-	return &Device{ID: id, HostIP: hostIP, HelloPort: helloPort, dir: dir, Agent: &Process{
+	return &Device{ID: id, Overlay: gitops.FieldOverlay, HostIP: hostIP, HelloPort: helloPort, dir: dir, Agent: &Process{
 		Name: "the agent of " + id, Path: o.agent(), Args: []string{"run"},
 		Env: []string{"FLEET_AGENT_CONFIG=" + filepath.Join(dir, "config.yaml")},
 		Log: filepath.Join(o.Dir, "logs", id+".log"),
@@ -89,12 +102,21 @@ func (d *Device) write(name string, content []byte) error {
 
 // join has the device join the fleet.
 func (d *Device) join(ctx context.Context, server, token string) error {
-	if err := d.write("token", []byte(token)); err != nil {
-		return err
+	_, err := d.Shell(ctx, token, "SERVER="+server, `fleet-agent join --server "$SERVER" --token-file token`)
+	return err
+}
+
+// Shell runs a script on the device, as the agent's user and with a token in the file
+// token, as a technician would who has logged in there.
+func (d *Device) Shell(ctx context.Context, token, variable, script string) (string, error) {
+	if err := d.write("token", []byte(strings.TrimSpace(token))); err != nil {
+		return "", err
 	}
-	file := filepath.Join(d.dir, "token")
-	_, err := runAs(ctx, d.Agent.UID, d.dir, "/usr/bin/env", append(d.Agent.Env, d.Agent.Path, "join", "--server", server, "--token-file", file)...)
-	return errors.Join(err, os.Remove(file))
+	// Whoever runs it is the agent's user already, and may become nobody else.
+	const become = `sudo() { [ "$1 $2" = "-u fleet-agent" ] || return 1; shift 2; "$@"; }; `
+	args := append(slices.Clone(d.Agent.Env), variable, "PATH="+filepath.Dir(d.Agent.Path)+":"+os.Getenv("PATH"), "bash", "-euc", become+script)
+	out, err := runAs(ctx, d.Agent.UID, d.dir, "/usr/bin/env", args...)
+	return out, errors.Join(err, os.Remove(filepath.Join(d.dir, "token")))
 }
 
 // Close stops the agent and removes every container of the device.

@@ -22,14 +22,16 @@ import (
 
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/bus"
+	"github.com/nationtech/fleet/gitops"
 	"github.com/nationtech/fleet/pki"
 	"github.com/nationtech/fleet/test/podmantest"
 )
 
 // Names of what is scaffolded.
 const (
-	// Namespace of the devices and their Deployments.
-	Namespace = "fleet-demo"
+	// Namespace of the devices and their Deployments, and of those in the lab.
+	Namespace    = "fleet-demo"
+	LabNamespace = Namespace + "-lab"
 	// RepositoryName names the Git repository and the Flux objects.
 	RepositoryName = "shops"
 	// Overlay is the folder that Flux applies.
@@ -199,11 +201,11 @@ func (f *Fleet) StartStandby(ctx context.Context) error {
 }
 
 // JoinDevices starts a podman for each device, has the device join with a token that is
-// for all of them, and starts its agent. Their Devices are in Git.
+// for all of its namespace, and starts its agent. Their Devices are in Git.
 func (f *Fleet) JoinDevices(ctx context.Context) error {
 	if err := Until(ctx, time.Minute, "Flux has made the Devices", func(ctx context.Context) error {
 		for _, d := range f.Devices {
-			if err := f.Client.Get(ctx, client.ObjectKey{Namespace: Namespace, Name: d.ID}, &v1alpha1.Device{}); err != nil {
+			if err := f.Client.Get(ctx, client.ObjectKey{Namespace: d.Namespace(), Name: d.ID}, &v1alpha1.Device{}); err != nil {
 				return err
 			}
 		}
@@ -211,10 +213,35 @@ func (f *Fleet) JoinDevices(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	token, err := f.Kubectl(ctx, "token", "create", "--namespace", Namespace, "--uses", strconv.Itoa(len(f.Devices)))
-	if err != nil {
+	uses, tokens := map[string]int{}, map[string]string{}
+	for _, d := range f.Devices {
+		uses[d.Namespace()]++
+	}
+	for namespace, n := range uses {
+		token, err := f.Kubectl(ctx, "token", "create", "--namespace", namespace, "--uses", strconv.Itoa(n))
+		if err != nil {
+			return err
+		}
+		tokens[namespace] = strings.TrimSpace(token)
+	}
+	if err := f.PrepareDevices(ctx); err != nil {
 		return err
 	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, d := range f.Devices {
+		group.Go(func() error {
+			if err := d.join(ctx, f.ControlPlane.NATS, tokens[d.Namespace()]); err != nil {
+				return err
+			}
+			return d.Agent.Start()
+		})
+	}
+	return group.Wait()
+}
+
+// PrepareDevices starts a podman for each device and configures its agent, which has not
+// joined then.
+func (f *Fleet) PrepareDevices(ctx context.Context) error {
 	if err := f.installAgent(); err != nil {
 		return err
 	}
@@ -225,13 +252,7 @@ func (f *Fleet) JoinDevices(ctx context.Context) error {
 			if err := d.startPodman(ctx, f.Rootful == nil, f.ControlPlane.Registry); err != nil {
 				return err
 			}
-			if err := d.configure(); err != nil {
-				return err
-			}
-			if err := d.join(ctx, f.ControlPlane.NATS, strings.TrimSpace(token)); err != nil {
-				return err
-			}
-			return d.Agent.Start()
+			return d.configure()
 		})
 	}
 	return group.Wait()
@@ -265,17 +286,21 @@ func (f *Fleet) Scaffold(ctx context.Context, image string) error {
 	}
 	f.Repository.URL = url
 	args := []string{"repo", "init", f.Repository.Dir, "--name", RepositoryName, "--namespace", Namespace, "--url", url, "--image", image}
+	lab := false
 	for _, d := range f.Devices {
-		args = append(args, "--device", d.ID)
+		args = append(args, "--device", d.Overlay+"/"+d.ID)
+		lab = lab || d.Overlay == gitops.LabOverlay
 	}
 	if _, err := f.Kubectl(ctx, args...); err != nil {
 		return err
 	}
-	// The usual ports may be taken on this machine.
-	for file, port := range map[string][2]int{"base/hello.yaml": {8080, f.addresses.Hello}, "base/signage.yaml": {8081, f.addresses.Signage}} {
-		if err := f.Repository.Edit(file, fmt.Sprintf("hostPort: %d\n", port[0]), fmt.Sprintf("hostPort: %d\n", port[1])); err != nil {
+	if lab {
+		if err := f.Repository.Edit("clusters/"+RepositoryName+"/kustomization.yaml", "# - lab.yaml", "- lab.yaml"); err != nil {
 			return err
 		}
+	}
+	if err := f.ChoosePorts(f.Repository.Dir); err != nil {
+		return err
 	}
 	for _, args := range [][]string{
 		{"init", "--quiet", "--initial-branch", "main"}, {"remote", "add", "origin", url},
@@ -283,6 +308,18 @@ func (f *Fleet) Scaffold(ctx context.Context, image string) error {
 		{"config", "user.name", "Platform Engineer"}, {"config", "user.email", "platform@example.com"},
 	} {
 		if _, err := f.Repository.git(ctx, args...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ChoosePorts has what repo init has written in a folder take ports that are free here:
+// the usual ones may be taken.
+func (f *Fleet) ChoosePorts(dir string) error {
+	r := &Repository{Dir: dir}
+	for file, port := range map[string][2]int{"base/hello.yaml": {8080, f.addresses.Hello}, "base/signage.yaml": {8081, f.addresses.Signage}} {
+		if err := r.Edit(file, fmt.Sprintf("hostPort: %d\n", port[0]), fmt.Sprintf("hostPort: %d\n", port[1])); err != nil {
 			return err
 		}
 	}
