@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
@@ -37,6 +38,9 @@ func (o Object) meta() *unstructured.Unstructured {
 
 func (c *overlayCheck) run() []Finding {
 	for _, object := range c.rendered.Objects {
+		if object.isEncrypted() {
+			continue
+		}
 		gvk := object.gvk()
 		known := c.schemas.kinds[gvk]
 		switch {
@@ -44,12 +48,35 @@ func (c *overlayCheck) run() []Finding {
 			c.fleetObject(object, known)
 		case gvk.Group == v1alpha1.GroupVersion.Group:
 			c.unknownKind(object, gvk)
+		case object.isSecret():
+			c.secret(object)
 		default:
 			c.otherObject(object)
 		}
 	}
-	c.references()
+	c.deployments()
 	return c.findings
+}
+
+// deployments judges what a Deployment's schema can't: what it refers to, and what
+// becomes of it. What it refers to may be in the cluster already and not in the
+// overlay, so that is a warning.
+func (c *overlayCheck) deployments() {
+	all := newInventory(c.rendered)
+	for _, object := range c.rendered.Objects {
+		if !object.isDeployment() || object.isEncrypted() {
+			continue
+		}
+		deployment := &v1alpha1.Deployment{}
+		if err := runtime.DefaultUnstructuredConverter.FromUnstructured(object.Content, deployment); err != nil {
+			continue // the schema says what is wrong
+		}
+		c.rollout(object, deployment, all)
+		if score := deployment.Spec.Score.Podman; score != nil {
+			c.sources(object, score, all)
+			c.images(object, score)
+		}
+	}
 }
 
 func (c *overlayCheck) add(severity Severity, object Object, field, message, hint string) {

@@ -2,8 +2,8 @@ package gitops
 
 import (
 	"bytes"
-	"fmt"
 	"path"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -25,8 +25,7 @@ func (c *overlayCheck) otherObject(object Object) {
 		c.add(Error, object, "", err.Error(), "")
 		return
 	}
-	decoder := serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
-	_, _, err = decoder.Decode(data, nil, nil)
+	_, _, err = strictDecoder().Decode(data, nil, nil)
 	if strict, ok := runtime.AsStrictDecodingError(err); ok {
 		for _, e := range strict.Errors() {
 			field := ""
@@ -43,30 +42,10 @@ func (c *overlayCheck) otherObject(object Object) {
 	}
 }
 
-// names are the devices and Deployments of all overlays.
-type names struct{ devices map[string]Finding }
-
-func newNames() *names { return &names{devices: map[string]Finding{}} }
-
-// add notes the devices of an overlay and warns of those that another one has in
-// another namespace. It is no error: the overlays may be of different fleets.
-func (n *names) add(c *overlayCheck) []Finding {
-	c.findings = nil
-	for _, object := range c.rendered.Objects {
-		if !object.isDevice() {
-			continue
-		}
-		name, here := object.meta().GetName(), describe(object)
-		if before, ok := n.devices[name]; ok && before.Object != here {
-			c.add(Warning, object, "metadata.name",
-				fmt.Sprintf("overlay %s has a device of this name too: %s", before.Overlay, before.Object),
-				"a device's name is unique in the whole fleet; the second one is refused")
-			continue
-		}
-		n.devices[name] = Finding{Overlay: c.overlay.Name, Object: here}
-	}
-	return c.findings
-}
+// strictDecoder refuses fields that a kind does not have.
+var strictDecoder = sync.OnceValue(func() runtime.Decoder {
+	return serializer.NewCodecFactory(scheme.Scheme, serializer.EnableStrict).UniversalDeserializer()
+})
 
 // staleComponent warns when the repository tells kustomize something else of the
 // fleet's kinds than this version of fleet does.

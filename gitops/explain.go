@@ -1,6 +1,7 @@
 package gitops
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"sigs.k8s.io/kustomize/api/types"
 	"sigs.k8s.io/kustomize/kyaml/yaml"
@@ -23,6 +25,9 @@ func explainBuild(fSys *readOnly, overlay Overlay, err error) error {
 		return source
 	}
 	if fSys.refused != nil {
+		if found := missingFile(fSys); found != nil {
+			return found
+		}
 		return fSys.refused
 	}
 	for _, find := range []func(*readOnly) *SourceError{brokenYAML, brokenKustomization, missingFile} {
@@ -46,11 +51,16 @@ func brokenYAML(fSys *readOnly) *SourceError {
 		if !isYAML(file) {
 			continue
 		}
-		_, err := documents(fSys.read[file])
+		data := fSys.read[file]
+		if !utf8.Valid(data) {
+			return &SourceError{File: file, Line: lineOfInvalid(data), Message: "is not UTF-8 text"}
+		}
+		_, err := documents(data)
 		if err == nil {
 			continue
 		}
-		message := strings.TrimPrefix(firstLine(err.Error()), "yaml: ")
+		// What the parser quotes may be the value of a Secret.
+		message := quoted.ReplaceAllString(strings.TrimPrefix(firstLine(err.Error()), "yaml: "), "…")
 		line := 0
 		if at := yamlLine.FindStringSubmatch(message); at != nil {
 			line, _ = strconv.Atoi(at[1])
@@ -59,6 +69,19 @@ func brokenYAML(fSys *readOnly) *SourceError {
 		return &SourceError{File: file, Line: line, Message: "is not YAML: " + message}
 	}
 	return nil
+}
+
+// quoted is what the YAML parser takes from the file into what it says.
+var quoted = regexp.MustCompile("'.*'|\".*\"|`.*`")
+
+// lineOfInvalid is the first line that is not UTF-8.
+func lineOfInvalid(data []byte) int {
+	for i, line := range bytes.Split(data, []byte("\n")) {
+		if !utf8.Valid(line) {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 func isYAML(file string) bool {
@@ -99,7 +122,7 @@ func brokenKustomization(fSys *readOnly) *SourceError {
 // missingFile finds where a file is referred to that does not exist.
 func missingFile(fSys *readOnly) *SourceError {
 	for _, file := range slices.Sorted(maps.Keys(fSys.read)) {
-		if !isKustomizationFile(file) {
+		if !isKustomizationFile(file) || isFetched(file) {
 			continue
 		}
 		docs, err := documents(fSys.read[file])
@@ -108,8 +131,11 @@ func missingFile(fSys *readOnly) *SourceError {
 		}
 		for _, doc := range docs {
 			for _, scalar := range references(doc.YNode()) {
+				if isRemote(scalar.Value) {
+					continue // the build says so when it may not be fetched, or can't be
+				}
 				target := path.Join(path.Dir(file), scalar.Value)
-				if why, ok := fSys.tree.absent[target]; ok {
+				if why := fSys.tree.whyAbsent(target); why != "" {
 					return &SourceError{File: file, Line: scalar.Line, Message: fmt.Sprintf("%s %s", scalar.Value, why)}
 				}
 				if fSys.Exists(target) {
@@ -240,10 +266,20 @@ func patchFile(fSys *readOnly, file string) bool {
 	return false
 }
 
+var (
+	pluginConfig = regexp.MustCompile(" with config: `.*`")
+	patchFields  = regexp.MustCompile(`(must specify one of patch and path|patch and path can't be set at the same time) .*`)
+	patchText    = regexp.MustCompile(`\[patch: "(?:[^"\\]|\\.)*"\]`)
+)
+
 // innermost drops the wrapping that kustomize puts around an error for each folder
 // it passes.
 func innermost(message string) string {
 	message = strings.ReplaceAll(message, "\n", " ")
+	// The configuration of a plugin, and the text of a patch, whole.
+	message = pluginConfig.ReplaceAllString(message, "")
+	message = patchFields.ReplaceAllString(message, "$1")
+	message = patchText.ReplaceAllString(message, "an inline patch")
 	for _, wrap := range []*regexp.Regexp{
 		regexp.MustCompile(`^accumulating (?:resources|components): `),
 		regexp.MustCompile(`^accumulation err='.*?': `),

@@ -23,8 +23,13 @@ type readOnly struct {
 	replaced map[string][]byte
 	// read are the files that were read, with their own content.
 	read map[string][]byte
+	// parsed are the documents of files that were read, for those who look for the
+	// place of a finding.
+	parsed map[string][]document
 	// refused is an error that kustomize would not pass on as it is.
 	refused error
+	// clones are what kustomize has fetched; nil when it may not.
+	clones *clones
 }
 
 var _ filesys.FileSystem = (*readOnly)(nil)
@@ -32,7 +37,11 @@ var _ filesys.FileSystem = (*readOnly)(nil)
 var errReadOnly = errors.New("the repository is read-only here")
 
 func newReadOnly(tree *Tree) *readOnly {
-	return &readOnly{tree: tree, replaced: map[string][]byte{}, read: map[string][]byte{}}
+	r := &readOnly{tree: tree, replaced: map[string][]byte{}, read: map[string][]byte{}, parsed: map[string][]document{}}
+	if tree.AllowRemote {
+		r.clones = newClones()
+	}
+	return r
 }
 
 // relative takes a path in kustomize's words to one of the tree's.
@@ -46,6 +55,14 @@ func isKustomizationFile(name string) bool {
 
 // ReadFile returns the content of a file.
 func (r *readOnly) ReadFile(name string) ([]byte, error) {
+	if clone, within := r.clones.find(name); clone != nil {
+		data, err := readBounded(clone.Open(within))
+		if err == nil {
+			err = refuseEndless(name, data)
+			r.read[name] = data
+		}
+		return data, err
+	}
 	name = relative(name)
 	data, err := r.tree.ReadFile(name)
 	if err != nil {
@@ -54,7 +71,11 @@ func (r *readOnly) ReadFile(name string) ([]byte, error) {
 		}
 		return nil, err
 	}
-	if isKustomizationFile(name) || bytes.Contains(data, []byte("builtin")) {
+	if err := refuseEndless(name, data); err != nil {
+		r.refuse(err)
+		return nil, err
+	}
+	if r.clones == nil && (isKustomizationFile(name) || bytes.Contains(data, []byte("builtin"))) {
 		if err := refuseRemote(name, data); err != nil {
 			r.refuse(err)
 			return nil, err
@@ -75,6 +96,9 @@ func (r *readOnly) refuse(err error) {
 
 // CleanedAbs splits a path into a directory and a file.
 func (r *readOnly) CleanedAbs(name string) (filesys.ConfirmedDir, string, error) {
+	if clone, within := r.clones.find(name); clone != nil {
+		return cleanedIn(clone, within)
+	}
 	rel := relative(name)
 	if r.tree.dirs[rel] {
 		return filesys.ConfirmedDir("/" + rel), "", nil
@@ -83,17 +107,27 @@ func (r *readOnly) CleanedAbs(name string) (filesys.ConfirmedDir, string, error)
 		dir, file := path.Split("/" + rel)
 		return filesys.ConfirmedDir(path.Clean(dir)), file, nil
 	}
-	if why, ok := r.tree.absent[rel]; ok {
+	if why := r.tree.whyAbsent(rel); why != "" {
 		r.refuse(fmt.Errorf("%s %s", rel, why))
 	}
 	return "", "", fmt.Errorf("%s: %w", rel, fs.ErrNotExist)
 }
 
 // IsDir reports whether there is such a directory.
-func (r *readOnly) IsDir(name string) bool { return r.tree.dirs[relative(name)] }
+func (r *readOnly) IsDir(name string) bool {
+	if clone, within := r.clones.find(name); clone != nil {
+		info, err := clone.Stat(within)
+		return err == nil && info.IsDir()
+	}
+	return r.tree.dirs[relative(name)]
+}
 
 // Exists reports whether there is such a file or directory.
 func (r *readOnly) Exists(name string) bool {
+	if clone, within := r.clones.find(name); clone != nil {
+		_, err := clone.Stat(within)
+		return err == nil
+	}
 	rel := relative(name)
 	_, ok := r.tree.files[rel]
 	return ok || r.tree.dirs[rel]
@@ -108,7 +142,8 @@ func (r *readOnly) ReadDir(name string) ([]string, error) {
 	var out []string
 	for _, file := range r.tree.Below(rel) {
 		child, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(file, rel), "/"), "/")
-		if !slices.Contains(out, child) {
+		// In the order of the files what is in one folder stands together.
+		if len(out) == 0 || out[len(out)-1] != child {
 			out = append(out, child)
 		}
 	}
@@ -142,8 +177,13 @@ func (r *readOnly) Mkdir(string) error { return errReadOnly }
 // MkdirAll is refused.
 func (r *readOnly) MkdirAll(string) error { return errReadOnly }
 
-// RemoveAll is refused.
-func (r *readOnly) RemoveAll(string) error { return errReadOnly }
+// RemoveAll takes away what kustomize has fetched; anything else is refused.
+func (r *readOnly) RemoveAll(name string) error {
+	if clone, within := r.clones.find(name); clone != nil && within == "." {
+		return r.clones.remove(name)
+	}
+	return errReadOnly
+}
 
 // WriteFile is refused.
 func (r *readOnly) WriteFile(string, []byte) error { return errReadOnly }

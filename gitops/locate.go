@@ -32,11 +32,13 @@ func (r *readOnly) origin(_ Overlay, object Object) *originDoc {
 	if file == "" {
 		return nil
 	}
-	nodes, _ := documents(r.read[file])
 	kind, name := object.meta().GetKind(), object.meta().GetName()
 	var ofKind []*originDoc
-	for _, node := range nodes {
-		for _, item := range listItems(node) {
+	for _, began := range r.documents(file) {
+		if began.inline {
+			continue
+		}
+		for _, item := range listItems(began.node) {
 			if item.GetKind() != kind {
 				continue
 			}
@@ -111,7 +113,10 @@ func (r *readOnly) locatePatch(object Object, field string, steps []string) (str
 	}
 	pointer := "/" + strings.Join(steps, "/")
 	for _, file := range slices.Sorted(maps.Keys(r.read)) {
-		for _, doc := range documentsWithInline(r.read[file]) {
+		if isFetched(file) {
+			continue
+		}
+		for _, doc := range r.documents(file) {
 			if doc.node.YNode().Kind == yaml.SequenceNode || doc.node.YNode().Kind == yaml.DocumentNode && doc.node.YNode().Content[0].Kind == yaml.SequenceNode {
 				if line := jsonPatchLine(doc.node, pointer); line > 0 {
 					return file, doc.line + line
@@ -232,11 +237,15 @@ func originOf(overlay Overlay, content map[string]any) Origin {
 		delete(metadata, "annotations")
 	}
 	var noted struct {
+		Repo         string `yaml:"repo"`
 		Path         string `yaml:"path"`
 		ConfiguredIn string `yaml:"configuredIn"`
 	}
 	if err := yaml.Unmarshal([]byte(text), &noted); err != nil {
 		return Origin{} // the finding then names the overlay
+	}
+	if noted.Repo != "" || isRemote(noted.Path) {
+		return Origin{} // it is no file of this repository
 	}
 	out := Origin{}
 	if noted.Path != "" {

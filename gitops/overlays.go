@@ -58,9 +58,17 @@ func (t *Tree) Overlays() ([]Overlay, error) {
 func (t *Tree) Find(name string) (Overlay, error) {
 	clean := path.Clean(strings.TrimSuffix(name, "/"))
 	folder := path.Join(t.Folder, overlaysFolder)
+	if outside(path.Join(folder, clean)) || path.IsAbs(clean) {
+		return Overlay{}, fmt.Errorf("overlay %q lies outside the repository: give a name below %s/, or a path from the repository's root", name, folder)
+	}
 	for _, dir := range []string{path.Join(folder, clean), path.Join(t.Folder, clean), clean} {
 		if t.kustomizationFile(dir) != "" {
 			return Overlay{Name: strings.TrimPrefix(dir, folder+"/"), Path: dir}, nil
+		}
+	}
+	for _, dir := range []string{path.Join(folder, clean), clean} {
+		if why := t.whyAbsent(dir); why != "" {
+			return Overlay{}, fmt.Errorf("no overlay %q: %s %s", name, dir, why)
 		}
 	}
 	message := fmt.Sprintf("no overlay %q: neither %s/%s nor %s has a kustomization.yaml in the %s", name, folder, clean, clean, t.Source)
@@ -74,6 +82,9 @@ func (t *Tree) Find(name string) (Overlay, error) {
 	}
 	return Overlay{}, fmt.Errorf("%s; there are: %s", message, strings.Join(names, ", "))
 }
+
+// outside reports whether a path from the repository's root leads out of it.
+func outside(name string) bool { return name == ".." || strings.HasPrefix(name, "../") }
 
 // Here returns the overlays that the folder which was opened stands for: itself
 // and those below it when it lies in overlays/, and all otherwise.

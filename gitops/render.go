@@ -3,7 +3,6 @@ package gitops
 import (
 	"fmt"
 	"slices"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/util/json"
 	"sigs.k8s.io/kustomize/api/krusty"
@@ -26,21 +25,32 @@ type Object struct {
 	Content map[string]any
 	// Origin is where kustomize got it from; set by Validate only.
 	Origin Origin
-	// yaml is the object in kustomize's order of fields.
+	// yaml is the object in kustomize's order of fields; set by Render only.
 	yaml []byte
 }
 
 // YAML returns the object as kustomize prints it.
 func (o Object) YAML() []byte { return o.yaml }
 
-// building guards kustomize's OpenAPI schema, which is a variable of its package.
-var building sync.Mutex
-
 // Render builds an overlay as Flux would: kustomize without plugins, with files
 // from anywhere in the repository and from nowhere else. The error is a
 // *SourceError where the place of the mistake is known.
 func Render(tree *Tree, overlay Overlay) (Rendered, error) {
-	return renderFrom(newReadOnly(tree), overlay)
+	fSys := newReadOnly(tree)
+	resources, err := build(fSys, overlay)
+	if err != nil {
+		return Rendered{}, err
+	}
+	rendered, err := collect(overlay, resources)
+	if err != nil {
+		return Rendered{}, err
+	}
+	for i, resource := range resources.Resources() {
+		if rendered.Objects[i].yaml, err = resource.AsYAML(); err != nil {
+			return Rendered{}, fmt.Errorf("overlay %s: print %s: %w", overlay.Name, describe(rendered.Objects[i]), err)
+		}
+	}
+	return rendered, nil
 }
 
 // renderWithOrigins is Render, and notes where each object comes from.
@@ -49,7 +59,11 @@ func renderWithOrigins(tree *Tree, overlay Overlay) (Rendered, *readOnly, error)
 	if err := withOrigins(fSys, overlay); err != nil {
 		return Rendered{}, nil, err
 	}
-	rendered, err := renderFrom(fSys, overlay)
+	resources, err := build(fSys, overlay)
+	if err != nil {
+		return Rendered{}, nil, err
+	}
+	rendered, err := collect(overlay, resources)
 	if err != nil {
 		return Rendered{}, nil, err
 	}
@@ -59,49 +73,44 @@ func renderWithOrigins(tree *Tree, overlay Overlay) (Rendered, *readOnly, error)
 	return rendered, fSys, nil
 }
 
-func renderFrom(fSys *readOnly, overlay Overlay) (Rendered, error) {
-	resources, err := build(fSys, overlay)
-	if err != nil {
-		return Rendered{}, fmt.Errorf("overlay %s: %w", overlay.Name, explainBuild(fSys, overlay, err))
-	}
-	return collect(overlay, resources)
-}
-
 func collect(overlay Overlay, resources resmap.ResMap) (Rendered, error) {
 	out := Rendered{Overlay: overlay}
 	for _, resource := range resources.Resources() {
 		data, err := resource.MarshalJSON()
 		if err != nil {
-			return Rendered{}, fmt.Errorf("overlay %s: read %s: %w", overlay.Name, resource.CurId(), err)
+			return Rendered{}, fmt.Errorf("overlay %s: read %s %s: %w", overlay.Name, resource.GetKind(), resource.GetName(), err)
 		}
 		// With whole numbers as int64, as the API machinery wants them.
 		content := map[string]any{}
 		if err := json.Unmarshal(data, &content); err != nil {
-			return Rendered{}, fmt.Errorf("overlay %s: read %s: %w", overlay.Name, resource.CurId(), err)
+			return Rendered{}, fmt.Errorf("overlay %s: read %s %s: %w", overlay.Name, resource.GetKind(), resource.GetName(), err)
 		}
-		text, err := resource.AsYAML()
-		if err != nil {
-			return Rendered{}, fmt.Errorf("overlay %s: print %s: %w", overlay.Name, resource.CurId(), err)
-		}
-		out.Objects = append(out.Objects, Object{Content: content, yaml: text})
+		out.Objects = append(out.Objects, Object{Content: content})
 	}
 	return out, nil
 }
 
-func build(fSys *readOnly, overlay Overlay) (resources resmap.ResMap, err error) {
-	building.Lock()
-	defer building.Unlock()
+// build runs kustomize. What it says when it fails is explained, and has no value of
+// a Secret.
+func build(fSys *readOnly, overlay Overlay) (resmap.ResMap, error) {
+	resources, err := kustomize(fSys, overlay)
+	if err != nil {
+		return nil, fmt.Errorf("overlay %s: %w", overlay.Name, conceal(fSys, explainBuild(fSys, overlay, err)))
+	}
+	return resources, nil
+}
+
+func kustomize(fSys *readOnly, overlay Overlay) (resources resmap.ResMap, err error) {
+	defer fSys.clones.close()
+	openAPI.Lock()
+	defer openAPI.Unlock()
 	// kustomize panics on some malformed input.
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("kustomize gave up: %v", r)
 		}
 	}()
-	// As Flux does it: begin with Kubernetes' own schema, so that a schema of the
-	// repository adds to it and none is left over from the build before.
-	// github.com/fluxcd/pkg/kustomize, Build
-	openapi.ResetOpenAPI()
-	openapi.Schema()
+	openAPI.begin()
 	defer openapi.ResetOpenAPI()
 
 	options := krusty.MakeDefaultOptions()
@@ -124,6 +133,9 @@ func withOrigins(fSys *readOnly, overlay Overlay) error {
 	if err := yaml.Unmarshal(data, &kustomization); err != nil {
 		return nil // the build says what is wrong
 	}
+	if !saysSomething(kustomization) {
+		return nil // with ours it would
+	}
 	metadata, _ := kustomization["buildMetadata"].([]any)
 	if slices.Contains(metadata, any(types.OriginAnnotations)) {
 		return nil
@@ -135,4 +147,15 @@ func withOrigins(fSys *readOnly, overlay Overlay) error {
 	}
 	fSys.replaced[file] = data
 	return nil
+}
+
+// saysSomething reports whether a kustomization is more than its kind: kustomize refuses
+// one that is not.
+func saysSomething(kustomization map[string]any) bool {
+	for field := range kustomization {
+		if field != "apiVersion" && field != "kind" {
+			return true
+		}
+	}
+	return false
 }

@@ -103,6 +103,9 @@ func scaffoldFiles(data scaffoldData) (map[string][]byte, error) {
 	for source, target := range map[string]string{
 		"gitignore":                       ".gitignore",
 		"README.md.tmpl":                  "README.md",
+		"githooks/pre-commit":             ".githooks/pre-commit",
+		"hooks/post-receive.tmpl":         "hooks/post-receive",
+		"workflows/fleet.yaml.tmpl":       ".github/workflows/fleet.yaml",
 		"base/kustomization.yaml.tmpl":    "base/kustomization.yaml",
 		"base/hello.yaml.tmpl":            "base/hello.yaml",
 		"base/signage.yaml.tmpl":          "base/signage.yaml",
@@ -155,7 +158,7 @@ func addFile(files map[string][]byte, source, target string, data scaffoldData) 
 
 func fill(name string, text []byte, data scaffoldData) ([]byte, error) {
 	// Not {{ }}: YAML and documentation have those.
-	parsed, err := template.New(name).Delims("[[", "]]").Funcs(template.FuncMap{"yaml": scalar}).Parse(string(text))
+	parsed, err := template.New(name).Delims("[[", "]]").Funcs(template.FuncMap{"yaml": scalar, "shell": quote}).Parse(string(text))
 	if err != nil {
 		return nil, fmt.Errorf("parse embedded %s: %w", name, err)
 	}
@@ -173,6 +176,17 @@ func scalar(value string) (string, error) {
 	return strings.TrimSpace(string(out)), err
 }
 
+// quote writes a string so that a shell takes it for one word.
+func quote(value string) string { return "'" + strings.ReplaceAll(value, "'", `'\''`) + "'" }
+
+// mode is what a file of the repository may: a script is run by its name.
+func mode(content []byte) fs.FileMode {
+	if bytes.HasPrefix(content, []byte("#!")) {
+		return 0o755
+	}
+	return 0o644
+}
+
 func writeFiles(dir string, files map[string][]byte) ([]string, error) {
 	var names []string
 	for name := range files {
@@ -184,7 +198,7 @@ func writeFiles(dir string, files map[string][]byte) ([]string, error) {
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			return nil, fmt.Errorf("make the folder of %s: %w", name, err)
 		}
-		if err := os.WriteFile(file, files[name], 0o644); err != nil {
+		if err := os.WriteFile(file, files[name], mode(files[name])); err != nil {
 			return nil, fmt.Errorf("write %s: %w", name, err)
 		}
 	}

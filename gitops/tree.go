@@ -1,15 +1,17 @@
 package gitops
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
-	"strings"
+	"sync"
 
 	"github.com/go-git/go-git/v5"
 	"github.com/go-git/go-git/v5/plumbing"
@@ -36,18 +38,32 @@ type Tree struct {
 	// Opened is the folder that was asked for.
 	Opened string
 
+	// AllowRemote has kustomize fetch bases and files that lie outside the
+	// repository. Its own git and HTTP client do that, with what the user may.
+	AllowRemote bool
+
 	files  map[string]func() ([]byte, error)
 	dirs   map[string]bool
 	absent map[string]string
+
+	// names are those of the files, in order; they are sorted once, when somebody asks.
+	names func() []string
+	// contents are the files that were read. Many overlays share a base, and not
+	// every source of files may be asked by two at once.
+	contents map[string][]byte
+	reading  sync.Mutex
 }
 
 func newTree(source string) *Tree {
-	return &Tree{
-		Source: source,
-		files:  map[string]func() ([]byte, error){},
-		dirs:   map[string]bool{"": true},
-		absent: map[string]string{},
+	t := &Tree{
+		Source:   source,
+		files:    map[string]func() ([]byte, error){},
+		dirs:     map[string]bool{"": true},
+		absent:   map[string]string{},
+		contents: map[string][]byte{},
 	}
+	t.names = sync.OnceValue(func() []string { return slices.Sorted(maps.Keys(t.files)) })
+	return t
 }
 
 func (t *Tree) addFile(name string, read func() ([]byte, error)) {
@@ -65,32 +81,49 @@ func (t *Tree) addParents(name string) {
 func (t *Tree) ReadFile(name string) ([]byte, error) {
 	read, ok := t.files[name]
 	if !ok {
-		if why, ok := t.absent[name]; ok {
+		if why := t.whyAbsent(name); why != "" {
 			return nil, fmt.Errorf("%s %s", name, why)
 		}
 		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrNotExist}
 	}
-	data, err := read()
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", name, err)
+	t.reading.Lock()
+	defer t.reading.Unlock()
+	data, ok := t.contents[name]
+	if !ok {
+		var err error
+		if data, err = read(); err != nil {
+			return nil, fmt.Errorf("read %s: %w", name, err)
+		}
+		t.contents[name] = data
 	}
-	return data, nil
+	return bytes.Clone(data), nil
+}
+
+// whyAbsent says why a file that the repository has is left out of the tree, or a
+// folder that it lies in; empty when nothing is left out there.
+func (t *Tree) whyAbsent(name string) string {
+	for at := name; at != "." && at != ""; at = path.Dir(at) {
+		why, ok := t.absent[at]
+		switch {
+		case ok && at == name:
+			return why
+		case ok:
+			return fmt.Sprintf("lies in %s, which %s", at, why)
+		}
+	}
+	return ""
 }
 
 // Below lists the files in a directory and in those below it, in order.
 func (t *Tree) Below(dir string) []string {
-	prefix := dir + "/"
+	names := t.names()
 	if dir == "" || dir == "." {
-		prefix = ""
+		return slices.Clone(names)
 	}
-	var out []string
-	for name := range t.files {
-		if strings.HasPrefix(name, prefix) {
-			out = append(out, name)
-		}
-	}
-	slices.Sort(out)
-	return out
+	from, _ := slices.BinarySearch(names, dir+"/")
+	// What follows the slash in the order of bytes.
+	to, _ := slices.BinarySearch(names, dir+string(rune('/'+1)))
+	return slices.Clone(names[from:to])
 }
 
 // OpenWorkingTree takes the files of the repository that dir lies in as they are
@@ -120,6 +153,10 @@ func OpenWorkingTree(dir string) (*Tree, error) {
 			}
 			return nil
 		case entry.IsDir():
+			if _, err := root.Lstat(path.Join(name, git.GitDirName)); err == nil {
+				t.absent[name] = "is a Git repository of its own" + notDelivered
+				return fs.SkipDir
+			}
 			t.dirs[name] = true
 			return nil
 		case entry.Type()&fs.ModeSymlink != 0:
@@ -135,6 +172,7 @@ func OpenWorkingTree(dir string) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("walk the working tree: %w", err)
 	}
+	t.leaveOutSubmodules()
 	return t.enter(place.within)
 }
 
@@ -148,11 +186,8 @@ func OpenRevision(dir, revision string) (*Tree, error) {
 		return nil, err
 	}
 	hash, err := repo.ResolveRevision(plumbing.Revision(revision))
-	if errors.Is(err, plumbing.ErrReferenceNotFound) {
-		return nil, fmt.Errorf("the repository of %s has no revision %q", dir, revision)
-	}
 	if err != nil {
-		return nil, fmt.Errorf("resolve revision %q: %w", revision, err)
+		return nil, noRevision(repo, dir, revision, err)
 	}
 	commit, err := repo.CommitObject(*hash)
 	if err != nil {
@@ -168,28 +203,47 @@ func OpenRevision(dir, revision string) (*Tree, error) {
 	for {
 		name, entry, err := walker.Next()
 		if errors.Is(err, io.EOF) {
+			t.leaveOutSubmodules()
 			return t.enter(within)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("walk the tree of commit %s: %w", hash, err)
 		}
-		switch entry.Mode {
-		case filemode.Dir:
-			t.dirs[name] = true
-		case filemode.Symlink:
-			t.absent[name] = symlinkAbsent
-		case filemode.Submodule:
-			t.absent[name] = "is a submodule, which is not rendered"
-		default:
-			t.addFile(name, func() ([]byte, error) {
-				blob, err := repo.BlobObject(entry.Hash)
-				if err != nil {
-					return nil, err
-				}
-				return readBounded(blob.Reader())
-			})
+		t.addEntry(repo, name, entry.Mode, entry.Hash)
+	}
+}
+
+// addEntry adds what Git has of a name.
+func (t *Tree) addEntry(repo *git.Repository, name string, mode filemode.FileMode, hash plumbing.Hash) {
+	switch mode {
+	case filemode.Dir:
+		t.dirs[name] = true
+	case filemode.Symlink:
+		t.absent[name] = symlinkAbsent
+	case filemode.Submodule:
+		t.absent[name] = "is a submodule" + notDelivered
+	default:
+		t.addFile(name, func() ([]byte, error) {
+			blob, err := repo.BlobObject(hash)
+			if err != nil {
+				return nil, err
+			}
+			return readBounded(blob.Reader())
+		})
+	}
+}
+
+// noRevision says why a revision could not be found.
+func noRevision(repo *git.Repository, dir, revision string, err error) error {
+	if shallow, shallowErr := repo.Storer.Shallow(); shallowErr == nil && len(shallow) > 0 {
+		return fmt.Errorf("the repository of %s has no revision %q: it is a shallow clone, git fetch --unshallow brings the rest", dir, revision)
+	}
+	for _, missing := range []error{plumbing.ErrReferenceNotFound, plumbing.ErrObjectNotFound, object.ErrParentNotFound, io.EOF} {
+		if errors.Is(err, missing) {
+			return fmt.Errorf("the repository of %s has no revision %q", dir, revision)
 		}
 	}
+	return fmt.Errorf("resolve revision %q: %w", revision, err)
 }
 
 func readBounded(r io.ReadCloser, err error) ([]byte, error) {

@@ -4,8 +4,10 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
 
@@ -84,27 +86,53 @@ func (r Report) Count(severity Severity) int {
 	return n
 }
 
-// Validate builds the overlays and judges what they render to, without a cluster
-// and without the network.
+// Validate builds the overlays and judges what they render to, without a cluster and
+// without the network. One overlay is judged while the next is built.
 func Validate(tree *Tree, overlays []Overlay, schemas *Schemas) Report {
+	outcomes := make([]outcome, len(overlays))
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0) + 1)
+	for i, overlay := range overlays {
+		group.Go(func() error {
+			outcomes[i] = judge(tree, overlay, schemas)
+			return nil
+		})
+	}
+	_ = group.Wait() // an overlay that can't be built is a finding
+
 	report := Report{Source: tree.Source, Overlays: []OverlayReport{}, Findings: []Finding{}}
-	all := newNames()
-	for _, overlay := range overlays {
-		summary := OverlayReport{Name: overlay.Name, Path: overlay.Path}
-		rendered, fSys, err := renderWithOrigins(tree, overlay)
-		if err != nil {
-			report.Findings = append(report.Findings, buildFinding(overlay, err))
-		} else {
-			summary.count(rendered)
-			check := &overlayCheck{overlay: overlay, rendered: rendered, files: fSys, schemas: schemas}
-			report.Findings = append(report.Findings, check.run()...)
-			report.Findings = append(report.Findings, all.add(check)...)
+	devices := newDeviceNames()
+	for _, o := range outcomes {
+		report.Overlays = append(report.Overlays, o.summary)
+		report.Findings = append(report.Findings, o.findings...)
+		if o.check != nil {
+			report.Findings = append(report.Findings, devices.add(o.check)...)
 		}
-		report.Overlays = append(report.Overlays, summary)
 	}
 	report.Findings = append(report.Findings, staleComponent(tree)...)
 	report.Findings = withoutRepetition(report.Findings)
 	return report
+}
+
+// outcome is what came of one overlay.
+type outcome struct {
+	summary  OverlayReport
+	findings []Finding
+	// check is nil when the overlay can't be built.
+	check *overlayCheck
+}
+
+func judge(tree *Tree, overlay Overlay, schemas *Schemas) outcome {
+	out := outcome{summary: OverlayReport{Name: overlay.Name, Path: overlay.Path}}
+	rendered, fSys, err := renderWithOrigins(tree, overlay)
+	if err != nil {
+		out.findings = []Finding{buildFinding(overlay, err)}
+		return out
+	}
+	out.summary.count(rendered)
+	out.check = &overlayCheck{overlay: overlay, rendered: rendered, files: fSys, schemas: schemas}
+	out.findings = out.check.run()
+	return out
 }
 
 func (r *OverlayReport) count(rendered Rendered) {

@@ -35,6 +35,16 @@ func documents(data []byte) ([]*yaml.RNode, error) {
 	}
 }
 
+// documents are the YAML documents of a file that was read, and those inside them.
+func (r *readOnly) documents(file string) []document {
+	docs, ok := r.parsed[file]
+	if !ok {
+		docs = documentsWithInline(r.read[file])
+		r.parsed[file] = docs
+	}
+	return docs
+}
+
 // documentsWithInline is documents and the ones inside them.
 func documentsWithInline(data []byte) []document {
 	nodes, _ := documents(data) // what can be read is enough to look through

@@ -20,6 +20,6 @@ None of these commands needs a cluster or the network.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetOut(env.Streams.Out)
-	cmd.AddCommand(newInitCommand(env.Streams), newRenderCommand(env.Streams), newValidateCommand(env.Streams))
+	cmd.AddCommand(newInitCommand(env.Streams), newRenderCommand(env.Streams), newValidateCommand(env))
 	return cmd
 }

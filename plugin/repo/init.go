@@ -27,8 +27,9 @@ func newInitCommand(streams genericiooptions.IOStreams) *cobra.Command {
 		Long: `Write a new fleet repository into an empty folder.
 
 It has a base with two example Deployments, the overlays lab and field with their
-devices, and the Flux objects that bring the field into the cluster. It is not made a
-Git repository: that is one command, printed at the end.`,
+devices, the Flux objects that bring the field into the cluster, and what checks a
+change: a hook for git commit and a job for a pipeline. It is not made a Git repository:
+that is one command, printed at the end.`,
 		Example: `  # A repository with two devices in the field and one in the lab
   kubectl fleet repo init fleet --url https://git.example.com/fleet.git \
     --image registry.example.com/hello:v1 \
@@ -80,7 +81,8 @@ func (o *initOptions) run(out io.Writer, dir string) error {
 Next:
   cd %[1]s
   kubectl fleet repo validate
-  git init -b %[2]s && git add . && git commit -m "Begin the fleet"
+  git init -b %[2]s && git config core.hooksPath .githooks
+  git add . && git commit -m "Begin the fleet"
   git remote add origin %[3]s && git push -u origin %[2]s
   kubectl apply -k clusters/%[4]s      # tells Flux; from here on a push is enough
   kubectl fleet status -n %[5]s

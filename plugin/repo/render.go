@@ -15,18 +15,31 @@ import (
 
 // source is which files a command looks at.
 type source struct {
-	dir, rev string
+	dir, rev    string
+	allowRemote bool
 }
 
 func (s *source) addRevFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&s.rev, "rev", "", "Git revision to look at, such as main, v1.2 or HEAD~1, instead of the files on disk. Nothing is checked out.")
 }
 
+func (s *source) addRemoteFlag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&s.allowRemote, "allow-remote", false, "Have kustomize fetch bases and files from outside the repository, with git and over HTTP as you; only for a repository that you trust. They are refused otherwise.")
+}
+
 func (s *source) open() (*gitops.Tree, error) {
+	var tree *gitops.Tree
+	var err error
 	if s.rev != "" {
-		return gitops.OpenRevision(s.dir, s.rev)
+		tree, err = gitops.OpenRevision(s.dir, s.rev)
+	} else {
+		tree, err = gitops.OpenWorkingTree(s.dir)
 	}
-	return gitops.OpenWorkingTree(s.dir)
+	if err != nil {
+		return nil, err
+	}
+	tree.AllowRemote = s.allowRemote
+	return tree, nil
 }
 
 type renderOptions struct {
@@ -40,7 +53,8 @@ func newRenderCommand(streams genericiooptions.IOStreams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "render [OVERLAY]",
 		Short: "Print what an overlay comes to, now or at a revision",
-		Long: `Print what an overlay comes to: the objects that Flux will apply.
+		Long: `Print what an overlay comes to: the objects that Flux will apply. Secrets are printed
+as they are, with what they hold.
 
 The overlay is a name below overlays/ or a path from the repository's root; it can be
 left out in an overlay's own folder and where there is only one. The exit code is 1
@@ -58,6 +72,7 @@ repository.`,
 	cmd.Flags().StringVarP(&o.output, "output", "o", "yaml", "Output format: yaml or json (a List).")
 	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"yaml", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	o.addRevFlag(cmd)
+	o.addRemoteFlag(cmd)
 	cmd.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
