@@ -16,6 +16,7 @@ import (
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/objectmeta"
 	"k8s.io/apiextensions-apiserver/pkg/apiserver/schema/pruning"
 	apiservervalidation "k8s.io/apiextensions-apiserver/pkg/apiserver/validation"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	runtimeschema "k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/validation/field"
@@ -95,6 +96,14 @@ func (s *Schemas) versions(group, kind string) []string {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// Default fills in, in an object of the fleet's kinds, what the API server would where
+// nothing is said.
+func (s *Schemas) Default(object *unstructured.Unstructured) {
+	if kind := s.kinds[object.GroupVersionKind()]; kind != nil {
+		defaulting.Default(object.Object, kind.structural)
+	}
 }
 
 // check returns what the API server would refuse of an object of that kind, in

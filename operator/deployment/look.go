@@ -1,10 +1,6 @@
 package deployment
 
 import (
-	"fmt"
-
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/api/v1alpha1"
@@ -32,7 +28,7 @@ type looked struct {
 // look gathers what the planner decides on. An error is one of the spec.
 func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, error) {
 	key := client.ObjectKeyFromObject(obj)
-	waves, selectors, err := waves(obj, update.name)
+	waves, err := rollout.WavesOf(obj, update.name)
 	if err != nil {
 		return looked{}, err
 	}
@@ -40,7 +36,7 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 	spec := obj.Spec.Rollout
 	l := looked{members: members, variants: make([]*variant, len(members)), said: map[int]v1alpha1.Failure{}}
 	l.input = rollout.Input{
-		Update: update.name, Number: update.revision.Revision, Current: obj.Status.CurrentRevision, Failed: update.rolledBack(obj), Waves: waves,
+		Update: update.name, Number: update.revision.Revision, Current: obj.Status.CurrentRevision, Failed: update.rolledBack(obj), Waves: waves.Waves,
 		Devices:          make([]rollout.Device, 0, len(members)),
 		MaxUnavailable:   *spec.MaxUnavailable,
 		SuccessThreshold: *spec.SuccessThreshold,
@@ -80,6 +76,7 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 			Phase: p.Phase, ReportedAt: p.ReportedAt, PhaseSince: p.PhaseSince,
 			Online: p.Online, OnlineSince: p.OnlineSince, Unreadable: p.Malformed, Drifted: p.Drifts > 0,
 			Reported: rollout.Ref{Revision: p.ReportedRevision, Digest: p.ReportedDigest},
+			Matches:  waves.Matching(m.Labels),
 			Held:     m.Cordoned || p.PublicKey != "" && m.PublicKey != "" && p.PublicKey != m.PublicKey,
 		}
 		if l.sealing {
@@ -92,11 +89,6 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 		if l.backs != nil {
 			d.Back = l.backs[i].digest
 		}
-		for w, s := range selectors {
-			if s == nil || s.Matches(labels.Set(m.Labels)) {
-				d.Matches |= 1 << w
-			}
-		}
 		if p.Told {
 			d.Told, d.ToldAt = rollout.Ref{Revision: p.Revision, Digest: p.Digest}, p.ToldAt
 			d.ToldWave, d.FailedBefore, d.ToldNumber = p.ToldWave, p.FailedBefore, p.ToldNumber
@@ -107,33 +99,4 @@ func (r *Reconciler) look(obj *v1alpha1.Deployment, update *update) (looked, err
 		l.input.Devices = append(l.input.Devices, d)
 	}
 	return l, nil
-}
-
-// waves are those of the spec and, where these don't take everything, the rest. A
-// nil selector matches every device.
-func waves(obj *v1alpha1.Deployment, revision string) (waves []rollout.Wave, selectors []labels.Selector, err error) {
-	spec := obj.Spec.Rollout
-	approved := map[string]bool{}
-	for _, a := range spec.Approvals {
-		approved[a.Wave] = a.Revision == revision
-	}
-	everything := false
-	for i, w := range spec.Waves {
-		wave := rollout.Wave{Name: w.Name, Limit: w.Limit, Approved: w.Approval != v1alpha1.ApprovalManual || approved[w.Name]}
-		if w.Soak != nil {
-			wave.Soak = w.Soak.Duration
-		}
-		var selector labels.Selector
-		if w.Selector != nil {
-			if selector, err = metav1.LabelSelectorAsSelector(w.Selector); err != nil {
-				return nil, nil, fmt.Errorf("spec.rollout.waves[%d].selector: %w", i, err)
-			}
-		}
-		waves, selectors = append(waves, wave), append(selectors, selector)
-		everything = w.Selector == nil && w.Limit == nil
-	}
-	if !everything {
-		waves, selectors = append(waves, rollout.Wave{Name: v1alpha1.RestWave, Approved: true}), append(selectors, nil)
-	}
-	return waves, selectors, nil
 }

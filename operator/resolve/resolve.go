@@ -56,12 +56,17 @@ func New(namespace string, score v1alpha1.Score, sources Sources) (*Template, er
 
 // Variant identifies, among the scores that For returns, the one for this device:
 // devices with the same variant are told the same.
-func (t *Template) Variant(d Device) string {
-	if len(t.fields) == 0 {
+func (t *Template) Variant(d Device) string { return variant(t.fields, d) }
+
+// Variant is that of a score whose ConfigMaps and Secrets are not at hand.
+func Variant(score v1alpha1.Score, d Device) string { return variant(fields(score), d) }
+
+func variant(fields []string, d Device) string {
+	if len(fields) == 0 {
 		return ""
 	}
 	var b strings.Builder
-	for _, path := range t.fields {
+	for _, path := range fields {
 		v, _ := field(path, d)
 		fmt.Fprintf(&b, "%d:%s;", len(v), v)
 	}

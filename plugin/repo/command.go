@@ -12,14 +12,15 @@ import (
 func NewCommand(env *cli.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "repo",
-		Short: "Begin a fleet's Git repository, render it, check it",
-		Long: `Begin a fleet's Git repository, render it, check it.
+		Short: "Begin a fleet's Git repository, render it, check it, show what a change does",
+		Long: `Begin a fleet's Git repository, render it, check it, show what a change does.
 
-None of these commands needs a cluster or the network.`,
+None of these commands needs a cluster or the network, but for diff where it compares
+with the cluster.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.SetOut(env.Streams.Out)
-	cmd.AddCommand(newInitCommand(env.Streams), newRenderCommand(env.Streams), newValidateCommand(env))
+	cmd.AddCommand(newInitCommand(env.Streams), newRenderCommand(env.Streams), newValidateCommand(env), newDiffCommand(env))
 	return cmd
 }
