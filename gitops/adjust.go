@@ -21,7 +21,11 @@ func RenderFor(tree *Tree, overlay Overlay, spec *kustomizev1.KustomizationSpec)
 	if err := adjust(fSys, overlay, spec); err != nil {
 		return Rendered{}, fmt.Errorf("overlay %s: %w", overlay.Name, err)
 	}
-	rendered, err := renderFrom(fSys, overlay)
+	resources, err := build(fSys, overlay)
+	if err != nil {
+		return Rendered{}, err
+	}
+	rendered, err := collect(overlay, resources)
 	if err != nil {
 		return Rendered{}, err
 	}

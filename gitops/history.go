@@ -92,23 +92,23 @@ func (h *History) Contains(commit, in string) (bool, error) {
 	return found, nil
 }
 
-// Remote is where a clone fetches from and pushes to.
-type Remote struct {
+// KnownRemote is a remote as a clone has it.
+type KnownRemote struct {
 	Name string
 	URLs []string
 }
 
 // Remotes of the clone, by name.
-func (h *History) Remotes() ([]Remote, error) {
+func (h *History) Remotes() ([]KnownRemote, error) {
 	all, err := h.repo.Remotes()
 	if err != nil {
 		return nil, fmt.Errorf("list the remotes of %s: %w", h.dir, err)
 	}
-	out := make([]Remote, 0, len(all))
+	out := make([]KnownRemote, 0, len(all))
 	for _, r := range all {
-		out = append(out, Remote{Name: r.Config().Name, URLs: r.Config().URLs})
+		out = append(out, KnownRemote{Name: r.Config().Name, URLs: r.Config().URLs})
 	}
-	slices.SortFunc(out, func(a, b Remote) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(out, func(a, b KnownRemote) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
 }
 

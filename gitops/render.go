@@ -93,14 +93,14 @@ func collect(overlay Overlay, resources resmap.ResMap) (Rendered, error) {
 // build runs kustomize. What it says when it fails is explained, and has no value of
 // a Secret.
 func build(fSys *readOnly, overlay Overlay) (resmap.ResMap, error) {
-	resources, err := kustomize(fSys, overlay)
+	resources, err := runKustomize(fSys, overlay)
 	if err != nil {
 		return nil, fmt.Errorf("overlay %s: %w", overlay.Name, conceal(fSys, explainBuild(fSys, overlay, err)))
 	}
 	return resources, nil
 }
 
-func kustomize(fSys *readOnly, overlay Overlay) (resources resmap.ResMap, err error) {
+func runKustomize(fSys *readOnly, overlay Overlay) (resources resmap.ResMap, err error) {
 	defer fSys.clones.close()
 	openAPI.Lock()
 	defer openAPI.Unlock()

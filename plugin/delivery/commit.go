@@ -19,7 +19,7 @@ var wholeHash = regexp.MustCompile(`^[0-9a-f]{40}$`)
 // clone is what the clone that a command runs in knows; there may be none.
 type clone struct {
 	history *gitops.History
-	remotes []gitops.Remote
+	remotes []gitops.KnownRemote
 	// behind has commits that the cluster has and the clone does not know.
 	behind map[string]bool
 }
@@ -77,8 +77,8 @@ func (c *clone) carries(wanted, commit string) bool {
 // each may.
 func (c *clone) fetches(s *sourcev1.GitRepository) bool { return c == nil || len(c.remotesOf(s)) > 0 }
 
-func (c *clone) remotesOf(s *sourcev1.GitRepository) []gitops.Remote {
-	var out []gitops.Remote
+func (c *clone) remotesOf(s *sourcev1.GitRepository) []gitops.KnownRemote {
+	var out []gitops.KnownRemote
 	for _, r := range c.remotes {
 		for _, url := range r.URLs {
 			if gitops.SameRepository(url, s.Spec.URL) {
