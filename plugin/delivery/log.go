@@ -61,8 +61,8 @@ func NewLogCommand(env *cli.Env) *cobra.Command {
 		Long: `List what commits rolled out, the last first: which Deployment, on how many devices it
 runs now, how long it took until every reachable device ran it, who committed it and why.
 
-It has the revisions that Deployments keep (spec.revisionHistoryLimit); a commit that
-changed nothing on devices is not among them. Run it in a clone of the repository to see
+It has the revisions that Deployments keep (spec.revisionHistoryLimit), each with the
+commit that wanted it last; a commit that changed nothing on devices is not among them. Run it in a clone of the repository to see
 authors and subjects: the cluster knows the hash alone. -o wide has revisions and what
 they changed, -o json the names of the devices.`,
 		Example: `  # What happened in the shops?

@@ -294,7 +294,8 @@ func (g *origins) flux(ctx context.Context, d *v1alpha1.Deployment, o *Origin) {
 	o.Path = k.Spec.Path
 	if o.Commit.Hash != "" && flux.CommitOf(sourcev1.GitRepositoryKind, k.Status.LastAppliedRevision, "") == o.Commit.Hash {
 		for _, h := range k.Status.History {
-			if h.Metadata["revision"] == k.Status.LastAppliedRevision {
+			// What was applied once before has the time of then.
+			if h.Metadata["revision"] == k.Status.LastAppliedRevision && h.FirstReconciled.After(o.Commit.Time) {
 				o.step("applied by Flux", &h.FirstReconciled)
 			}
 		}

@@ -148,8 +148,9 @@ func (s *suite) traced() {
 	}
 	out, _, err = s.repo("log", "hello", "--repo", s.Repository.Dir, "-n", env.Namespace)
 	s.must("log", err)
-	if !strings.Contains(out, "Platform Engineer") || !strings.Contains(out, "Promote") {
-		s.Errorf("it does not have the promotion:\n%s", out)
+	for _, want := range []string{"Platform Engineer", "Begin the fleet", "Roll out hello missing in the field", "Roll hello back"} {
+		if !strings.Contains(out, want) {
+			s.Errorf("it does not have %q:\n%s", want, out)
+		}
 	}
-	s.Logf("\n%s", out)
 }

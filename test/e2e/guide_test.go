@@ -3,7 +3,6 @@ package e2e
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -124,6 +123,6 @@ func (s *shell) run(script string) string {
 	dir, err := os.ReadFile(where)
 	s.must("find where the shell is", err)
 	s.dir = strings.TrimSpace(string(dir))
-	s.Log(fmt.Sprintf("$ %s%s", strings.ReplaceAll(strings.TrimSpace(script), "\n", "\n$ "), "\n"+out.String()))
+	s.Logf("$ %s\n%s", strings.ReplaceAll(strings.TrimSpace(script), "\n", "\n$ "), out.String())
 	return out.String()
 }
