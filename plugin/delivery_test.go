@@ -48,6 +48,7 @@ type carried struct {
 func newCarried(t *testing.T, name string) *carried {
 	t.Helper()
 	c := &carried{T: t, ns: namespace(t, name), dir: t.TempDir(), url: "https://git.example.com/" + name + ".git"}
+	t.Cleanup(c.remove)
 	git(t, c.dir, "init", "-q", "-b", "main")
 	git(t, c.dir, "remote", "add", "origin", c.url)
 	git(t, c.dir, "commit", "-q", "--allow-empty", "-m", "Begin")
@@ -71,6 +72,17 @@ func newCarried(t *testing.T, name string) *carried {
 	c.applied(c.before)
 	c.rolled(c.before, func(*v1alpha1.DeploymentStatus) {})
 	return c
+}
+
+// remove takes away what other tests would see that look at all namespaces.
+func (c *carried) remove() {
+	for _, kind := range [][2]string{
+		{"source.toolkit.fluxcd.io/v1", "GitRepository"}, {"kustomize.toolkit.fluxcd.io/v1", "Kustomization"},
+		{v1alpha1.GroupVersion.String(), v1alpha1.DeploymentKind}, {v1alpha1.GroupVersion.String(), v1alpha1.DeviceKind},
+	} {
+		o := &unstructured.Unstructured{Object: map[string]any{"apiVersion": kind[0], "kind": kind[1]}}
+		must(c.T, shared.client.DeleteAllOf(context.Background(), o, client.InNamespace(c.ns)))
+	}
 }
 
 // pushed has the clone know that the remote's branch is at a commit.

@@ -82,7 +82,7 @@ func (r *Report) judgeCondition(kind, namespace, name string, suspended bool, c 
 	if suspended {
 		p.Reason, p.Since = "Suspended", nil
 		p.Message = "Nothing new comes from Git this way until it is resumed."
-		p.Hint = fmt.Sprintf("flux resume %s %s -n %s", resumeKind(kind), name, namespace)
+		p.Hint = fmt.Sprintf("%s %s -n %s", resumes(kind), name, namespace)
 		r.notice(p)
 		return
 	}
@@ -91,17 +91,16 @@ func (r *Report) judgeCondition(kind, namespace, name string, suspended bool, c 
 	}
 }
 
-// resumeKind is what the flux command calls a kind.
-func resumeKind(kind string) string {
+// resumes is the command that resumes a kind; it is Flux's own for those that kubectl fleet
+// leaves alone.
+func resumes(kind string) string {
 	switch kind {
-	case "GitRepository":
-		return "source git"
 	case "OCIRepository":
-		return "source oci"
+		return "flux resume source oci"
 	case "Bucket":
-		return "source bucket"
+		return "flux resume source bucket"
 	}
-	return strings.ToLower(kind)
+	return "kubectl fleet resume " + strings.ToLower(kind)
 }
 
 // judgeDeployments takes those that can't go on before those that fail in part.
