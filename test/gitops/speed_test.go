@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sigs.k8s.io/kustomize/api/krusty"
+	"sigs.k8s.io/kustomize/api/types"
+	"sigs.k8s.io/kustomize/kyaml/filesys"
 )
 
 // How large the repository is that the speed is measured on.
@@ -22,36 +25,48 @@ const (
 const allowed = 2.0
 
 // TestValidateTakesAtMostTwiceWhatKustomizeTakes builds every overlay with kubectl
-// kustomize, and validates the whole, which builds them too; three times in turn, as
-// whole processes.
+// kustomize, a command for each as there is no other, and validates the whole with one,
+// which builds them too. Beside it stands what kustomize takes as a library that need not
+// start: what validating can't go below.
 func TestValidateTakesAtMostTwiceWhatKustomizeTakes(t *testing.T) {
 	kubectl, plugin := program(t, "kubectl"), program(t, "kubectl-fleet")
 	dir := largeRepository(t)
-	measure := func(what func()) time.Duration {
+	each := func(do func(overlay string)) time.Duration {
 		began := time.Now()
-		what()
+		for i := range overlays {
+			do(fmt.Sprintf("overlays/site-%02d", i))
+		}
 		return time.Since(began)
 	}
-	var alone, ours []time.Duration
-	var report string
-	for range 3 {
-		alone = append(alone, measure(func() {
-			for i := range overlays {
-				must(t, dir, nil, kubectl, "kustomize", "--load-restrictor=LoadRestrictionsNone", fmt.Sprintf("overlays/site-%02d", i))
-			}
-		}))
-		ours = append(ours, measure(func() { report = must(t, dir, nil, plugin, "repo", "validate") }))
-	}
+	alone := each(func(overlay string) {
+		must(t, dir, nil, kubectl, "kustomize", "--load-restrictor=LoadRestrictionsNone", overlay)
+	})
+	library := each(func(overlay string) { build(t, filepath.Join(dir, overlay)) })
+	began := time.Now()
+	report := must(t, dir, nil, plugin, "repo", "validate")
+	ours := time.Since(began)
 	if want := "20 overlays of the working tree (1000 devices, 100 deployments): 0 errors, 0 warnings"; !strings.Contains(report, want) {
 		t.Errorf("%q is not in:\n%s", want, report)
 	}
-	slices.Sort(alone)
-	slices.Sort(ours)
-	ratio := ours[1].Seconds() / alone[1].Seconds()
-	t.Logf("1,000 devices and 100 deployments in 20 overlays: kubectl kustomize %.2f s, kubectl fleet repo validate %.2f s, %.2f times as long",
-		alone[1].Seconds(), ours[1].Seconds(), ratio)
+	ratio := ours.Seconds() / alone.Seconds()
+	t.Logf("1,000 devices and 100 deployments in 20 overlays: kubectl kustomize %.2f s, the library %.2f s, kubectl fleet repo validate %.2f s: %.2f times the command, %.2f times the library",
+		alone.Seconds(), library.Seconds(), ours.Seconds(), ratio, ours.Seconds()/library.Seconds())
 	if ratio > allowed {
-		t.Errorf("validating takes %.2f times what kustomize takes; %.1f is allowed (kustomize %v, validate %v)", ratio, allowed, alone, ours)
+		t.Errorf("validating takes %.2f times what kustomize takes; %.1f is allowed", ratio, allowed)
+	}
+}
+
+// build is what kustomize build does.
+func build(t *testing.T, dir string) {
+	t.Helper()
+	options := krusty.MakeDefaultOptions()
+	options.LoadRestrictions = types.LoadRestrictionsNone
+	resources, err := krusty.MakeKustomizer(options).Run(filesys.MakeFsOnDisk(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := resources.AsYaml(); err != nil {
+		t.Fatal(err)
 	}
 }
 
