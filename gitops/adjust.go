@@ -21,11 +21,7 @@ func RenderFor(tree *Tree, overlay Overlay, spec *kustomizev1.KustomizationSpec)
 	if err := adjust(fSys, overlay, spec); err != nil {
 		return Rendered{}, fmt.Errorf("overlay %s: %w", overlay.Name, err)
 	}
-	resources, err := build(fSys, overlay)
-	if err != nil {
-		return Rendered{}, err
-	}
-	rendered, err := collect(overlay, resources)
+	rendered, err := renderFrom(fSys, overlay)
 	if err != nil {
 		return Rendered{}, err
 	}

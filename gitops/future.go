@@ -26,11 +26,7 @@ func (t *Tree) With(files map[string][]byte) *Tree {
 // renderNoting is Render, and tells the files that were read, with their content.
 func renderNoting(tree *Tree, overlay Overlay) (Rendered, map[string][]byte, error) {
 	fSys := newReadOnly(tree)
-	resources, err := build(fSys, overlay)
-	if err != nil {
-		return Rendered{}, fSys.read, err
-	}
-	rendered, err := collect(overlay, resources)
+	rendered, err := renderFrom(fSys, overlay)
 	return rendered, fSys.read, err
 }
 

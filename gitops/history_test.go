@@ -1,42 +1,32 @@
-package gitops
+package gitops_test
 
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
-)
 
-// command runs git as nobody in particular.
-func command(t *testing.T, dir string, args ...string) string {
-	t.Helper()
-	c := exec.Command("git", args...)
-	c.Dir = dir
-	c.Env = append(os.Environ(), "GIT_CONFIG_GLOBAL=/dev/null", "GIT_CONFIG_SYSTEM=/dev/null",
-		"GIT_AUTHOR_NAME=Ada", "GIT_AUTHOR_EMAIL=ada@example.com", "GIT_COMMITTER_NAME=Ada", "GIT_COMMITTER_EMAIL=ada@example.com")
-	out, err := c.CombinedOutput()
-	if err != nil {
-		t.Fatalf("git %s: %v\n%s", strings.Join(args, " "), err, out)
-	}
-	return strings.TrimSpace(string(out))
-}
+	"github.com/nationtech/fleet/gitops"
+)
 
 func commitFile(t *testing.T, dir, content, message string) string {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(dir, "file"), []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	command(t, dir, "add", "file")
-	command(t, dir, "commit", "-q", "-m", message)
-	return command(t, dir, "rev-parse", "HEAD")
+	runGit(t, dir, "add", "file")
+	runGit(t, dir, "commit", "-q", "-m", message)
+	return runGit(t, dir, "rev-parse", "HEAD")
 }
 
 func TestHistory(t *testing.T) {
+	alone(t)
 	dir := filepath.Join(t.TempDir(), "clone")
-	command(t, ".", "init", "-q", "-b", "main", dir)
-	h, err := OpenHistory(dir)
+	runGit(t, ".", "init", "-q", "-b", "main", dir)
+	runGit(t, dir, "config", "user.name", "Ada")
+	runGit(t, dir, "config", "user.email", "ada@example.com")
+	h, err := gitops.OpenHistory(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,14 +35,14 @@ func TestHistory(t *testing.T) {
 	}
 	first := commitFile(t, dir, "1", "Begin\n\nWith a body.")
 	second := commitFile(t, dir, "2", "Go on")
-	command(t, dir, "checkout", "-q", "-b", "side", first)
+	runGit(t, dir, "checkout", "-q", "-b", "side", first)
 	side := commitFile(t, dir, "3", "Aside")
 
 	c, err := h.Commit(first[:10])
 	if err != nil || c.Hash != first || c.Subject != "Begin" || c.Author != "Ada" || c.Email != "ada@example.com" || c.Time.IsZero() {
 		t.Errorf("%+v, %v", c, err)
 	}
-	if _, err := h.Commit("nowhere"); !errors.Is(err, ErrUnknownCommit) {
+	if _, err := h.Commit("nowhere"); !errors.Is(err, gitops.ErrUnknownCommit) {
 		t.Errorf("of a revision that is not there: %v", err)
 	}
 	for _, c := range []struct {
@@ -63,17 +53,17 @@ func TestHistory(t *testing.T) {
 			t.Errorf("%.7s in %.7s: %v, %v", c.commit, c.in, got, err)
 		}
 	}
-	if _, err := h.Contains(first, strings.Repeat("a", 40)); !errors.Is(err, ErrUnknownCommit) {
+	if _, err := h.Contains(first, strings.Repeat("a", 40)); !errors.Is(err, gitops.ErrUnknownCommit) {
 		t.Errorf("of a commit that was never fetched: %v", err)
 	}
 
 	remote := filepath.Join(t.TempDir(), "remote.git")
-	command(t, ".", "init", "-q", "--bare", remote)
-	command(t, dir, "remote", "add", "origin", remote)
+	runGit(t, ".", "init", "-q", "--bare", remote)
+	runGit(t, dir, "remote", "add", "origin", remote)
 	if tracked, err := h.Tracked("origin", "main"); err != nil || tracked != "" {
 		t.Errorf("before the first push: %q, %v", tracked, err)
 	}
-	command(t, dir, "push", "-q", "origin", "main")
+	runGit(t, dir, "push", "-q", "origin", "main")
 	if tracked, err := h.Tracked("origin", "main"); err != nil || tracked != second {
 		t.Errorf("after a push: %q, %v", tracked, err)
 	}
@@ -82,12 +72,12 @@ func TestHistory(t *testing.T) {
 	}
 
 	shallow := filepath.Join(t.TempDir(), "shallow")
-	command(t, ".", "clone", "-q", "--depth=1", "--branch=main", "file://"+remote, shallow)
-	s, err := OpenHistory(shallow)
+	runGit(t, ".", "clone", "-q", "--depth=1", "--branch=main", "file://"+remote, shallow)
+	s, err := gitops.OpenHistory(shallow)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Contains(first, second); !errors.Is(err, ErrUnknownCommit) {
+	if _, err := s.Contains(first, second); !errors.Is(err, gitops.ErrUnknownCommit) {
 		t.Errorf("in a shallow clone: %v", err)
 	}
 }
@@ -104,7 +94,7 @@ func TestSameRepository(t *testing.T) {
 		{"/srv/fleet.git", "/srv/fleet", true},
 		{"", "", false},
 	} {
-		if got := SameRepository(c.a, c.b); got != c.same {
+		if got := gitops.SameRepository(c.a, c.b); got != c.same {
 			t.Errorf("%q and %q: %v", c.a, c.b, got)
 		}
 	}

@@ -59,11 +59,7 @@ func renderWithOrigins(tree *Tree, overlay Overlay) (Rendered, *readOnly, error)
 	if err := withOrigins(fSys, overlay); err != nil {
 		return Rendered{}, nil, err
 	}
-	resources, err := build(fSys, overlay)
-	if err != nil {
-		return Rendered{}, nil, err
-	}
-	rendered, err := collect(overlay, resources)
+	rendered, err := renderFrom(fSys, overlay)
 	if err != nil {
 		return Rendered{}, nil, err
 	}
@@ -71,6 +67,15 @@ func renderWithOrigins(tree *Tree, overlay Overlay) (Rendered, *readOnly, error)
 		rendered.Objects[i].Origin = originOf(overlay, rendered.Objects[i].Content)
 	}
 	return rendered, fSys, nil
+}
+
+// renderFrom builds an overlay, and leaves out how kustomize prints it.
+func renderFrom(fSys *readOnly, overlay Overlay) (Rendered, error) {
+	resources, err := build(fSys, overlay)
+	if err != nil {
+		return Rendered{}, err
+	}
+	return collect(overlay, resources)
 }
 
 func collect(overlay Overlay, resources resmap.ResMap) (Rendered, error) {
