@@ -15,6 +15,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/gitops"
 	"github.com/nationtech/fleet/plugin/cli"
 	"github.com/nationtech/fleet/plugin/flux"
@@ -306,7 +307,7 @@ func held(d *Delivery) string {
 func rollouts(d *Delivery) string {
 	n := 0
 	for _, h := range d.Hops {
-		if h.Devices != nil || h.Kind == "Deployment" {
+		if h.Kind == v1alpha1.DeploymentKind {
 			n++
 		}
 	}

@@ -21,16 +21,18 @@ import (
 // stay is not of such a one.
 const FieldOwner client.FieldOwner = "fleet-plugin"
 
-// owner is whose the fields are that Flux applies from Git.
-const owner = "kustomize-controller"
+// Owner is whose the fields are that Flux applies from Git.
+const Owner = "kustomize-controller"
 
-// The labels and annotations by which kustomize-controller knows what it applies.
-// https://fluxcd.io/flux/components/kustomize/kustomizations/
+// The labels and annotations by which kustomize-controller knows what it applies, and what
+// it leaves alone.
+// https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources
 var (
-	labelName           = kustomizev1.GroupVersion.Group + "/name"
-	labelNamespace      = kustomizev1.GroupVersion.Group + "/namespace"
-	annotationReconcile = kustomizev1.GroupVersion.Group + "/reconcile"
-	annotationSSA       = kustomizev1.GroupVersion.Group + "/ssa"
+	LabelName           = kustomizev1.GroupVersion.Group + "/name"
+	LabelNamespace      = kustomizev1.GroupVersion.Group + "/namespace"
+	AnnotationReconcile = kustomizev1.GroupVersion.Group + "/reconcile"
+	AnnotationSSA       = kustomizev1.GroupVersion.Group + "/ssa"
+	AnnotationPrune     = kustomizev1.GroupVersion.Group + "/prune"
 )
 
 // Change is what somebody changes in an object.
@@ -80,10 +82,10 @@ func (a *Applier) String() string { return "Kustomization " + a.name.String() }
 // it will undo it.
 func (a *Applier) Opinion(o metav1.Object, c Change) (undone bool, words string) {
 	switch {
-	case o.GetAnnotations()[annotationReconcile] == kustomizev1.DisabledValue:
-		return false, fmt.Sprintf("Flux leaves the %s alone (annotation %s), so this stays.", c.Noun, annotationReconcile)
-	case o.GetAnnotations()[annotationSSA] == "Ignore" || o.GetAnnotations()[annotationSSA] == "IfNotPresent":
-		return false, fmt.Sprintf("Flux leaves the %s alone (annotation %s), so this stays.", c.Noun, annotationSSA)
+	case o.GetAnnotations()[AnnotationReconcile] == kustomizev1.DisabledValue:
+		return false, fmt.Sprintf("Flux leaves the %s alone (annotation %s), so this stays.", c.Noun, AnnotationReconcile)
+	case o.GetAnnotations()[AnnotationSSA] == "Ignore" || o.GetAnnotations()[AnnotationSSA] == "IfNotPresent":
+		return false, fmt.Sprintf("Flux leaves the %s alone (annotation %s), so this stays.", c.Noun, AnnotationSSA)
 	case !owns(o.GetManagedFields(), c.Path):
 		return false, fmt.Sprintf("Git (%s) says nothing of %s, so Flux leaves it as it is now.", a, c.Field)
 	}
@@ -136,7 +138,7 @@ func (a *Applier) when() string {
 // https://kubernetes.io/docs/reference/using-api/server-side-apply/
 func owns(managed []metav1.ManagedFieldsEntry, path []string) bool {
 	for _, m := range managed {
-		if m.Manager != owner || m.Subresource != "" || m.FieldsV1 == nil {
+		if m.Manager != Owner || m.Subresource != "" || m.FieldsV1 == nil {
 			continue
 		}
 		var fields map[string]any

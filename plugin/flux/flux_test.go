@@ -42,8 +42,8 @@ func TestOwns(t *testing.T) {
 
 func TestFluxLeavesAlone(t *testing.T) {
 	managed := []metav1.ManagedFieldsEntry{{Manager: "kustomize-controller", FieldsV1: metav1.NewFieldsV1(`{"f:spec":{"f:paused":{}}}`)}}
-	for annotation, undone := range map[string]bool{"": true, annotationReconcile + "=disabled": false, annotationSSA + "=Ignore": false, annotationSSA + "=Merge": true} {
-		d := &v1alpha1.Deployment{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed, Labels: map[string]string{labelName: "field", labelNamespace: "flux-system"}}}
+	for annotation, undone := range map[string]bool{"": true, AnnotationReconcile + "=disabled": false, AnnotationSSA + "=Ignore": false, AnnotationSSA + "=Merge": true} {
+		d := &v1alpha1.Deployment{ObjectMeta: metav1.ObjectMeta{ManagedFields: managed, Labels: map[string]string{LabelName: "field", LabelNamespace: "flux-system"}}}
 		if key, value, ok := strings.Cut(annotation, "="); ok {
 			d.Annotations = map[string]string{key: value}
 		}

@@ -58,5 +58,5 @@ func RefOf(r *sourcev1.GitRepository) string {
 // AppliedBy is the Kustomization that an object says that it was applied by; empty for
 // none.
 func AppliedBy(o metav1.Object) client.ObjectKey {
-	return client.ObjectKey{Namespace: o.GetLabels()[labelNamespace], Name: o.GetLabels()[labelName]}
+	return client.ObjectKey{Namespace: o.GetLabels()[LabelNamespace], Name: o.GetLabels()[LabelName]}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	kustomizev1 "github.com/fluxcd/kustomize-controller/api/v1"
 	"golang.org/x/sync/errgroup"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,11 +16,12 @@ import (
 	"github.com/nationtech/fleet/api/v1alpha1"
 	"github.com/nationtech/fleet/gitops"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 // fluxOwner is whose the fields are that kustomize-controller applies. Asked as it, the
 // API server also takes away what it has applied before and does not any more.
-const fluxOwner client.FieldOwner = "kustomize-controller"
+const fluxOwner client.FieldOwner = flux.Owner
 
 // inFlight is how many objects the API server is asked about at the same time.
 const inFlight = 8
@@ -100,7 +102,7 @@ func (c *comparer) apply(ctx context.Context, declared *unstructured.Unstructure
 		}
 		return p
 	case p.before != nil && leftAlone(p.before, declared):
-		p.after, p.note = p.before, fmt.Sprintf("Flux leaves %s as it is (annotation of %s)", p.id, fluxReconcile[:len(fluxReconcile)-len("/reconcile")])
+		p.after, p.note = p.before, fmt.Sprintf("Flux leaves %s as it is (annotation of %s)", p.id, kustomizev1.GroupVersion.Group)
 		return p
 	}
 	asked := declared.DeepCopy()

@@ -13,11 +13,11 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/nationtech/fleet/gitops"
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/plugin/flux"
 )
 
 // kustomizations are Flux's in the cluster.
@@ -109,34 +109,24 @@ func untold(k *kustomizev1.Kustomization) []string {
 	return out
 }
 
-// Labels and annotations of kustomize-controller.
-// https://fluxcd.io/flux/components/kustomize/kustomizations/#controlling-the-apply-behavior-of-resources
-var (
-	fluxName      = kustomizev1.GroupVersion.Group + "/name"
-	fluxNamespace = kustomizev1.GroupVersion.Group + "/namespace"
-	fluxReconcile = kustomizev1.GroupVersion.Group + "/reconcile"
-	fluxSSA       = kustomizev1.GroupVersion.Group + "/ssa"
-	fluxPrune     = kustomizev1.GroupVersion.Group + "/prune"
-)
-
 // own labels an object as the Kustomization's, as Flux does.
 func own(k *kustomizev1.Kustomization, o *unstructured.Unstructured) {
 	labels := o.GetLabels()
 	if labels == nil {
 		labels = map[string]string{}
 	}
-	labels[fluxName], labels[fluxNamespace] = k.Name, k.Namespace
+	labels[flux.LabelName], labels[flux.LabelNamespace] = k.Name, k.Namespace
 	o.SetLabels(labels)
 }
 
 // leftAlone reports whether Flux leaves an object that exists as it is.
 func leftAlone(live, declared *unstructured.Unstructured) bool {
 	for _, o := range []*unstructured.Unstructured{live, declared} {
-		if says(o, fluxReconcile, kustomizev1.DisabledValue) || says(o, fluxSSA, kustomizev1.IgnoreValue) {
+		if says(o, flux.AnnotationReconcile, kustomizev1.DisabledValue) || says(o, flux.AnnotationSSA, kustomizev1.IgnoreValue) {
 			return true
 		}
 	}
-	return says(declared, fluxSSA, kustomizev1.IfNotPresentValue)
+	return says(declared, flux.AnnotationSSA, kustomizev1.IfNotPresentValue)
 }
 
 // says reports whether a label or annotation has a value.
@@ -183,6 +173,5 @@ func fromInventory(entry kustomizev1.ResourceRef) (*unstructured.Unstructured, e
 
 // prunes reports whether Flux would remove an object that it does not apply any more.
 func prunes(k *kustomizev1.Kustomization, live *unstructured.Unstructured) bool {
-	owner := types.NamespacedName{Namespace: live.GetLabels()[fluxNamespace], Name: live.GetLabels()[fluxName]}
-	return owner == client.ObjectKeyFromObject(k) && !says(live, fluxPrune, kustomizev1.DisabledValue) && !says(live, fluxReconcile, kustomizev1.DisabledValue)
+	return flux.AppliedBy(live) == client.ObjectKeyFromObject(k) && !says(live, flux.AnnotationPrune, kustomizev1.DisabledValue) && !says(live, flux.AnnotationReconcile, kustomizev1.DisabledValue)
 }
