@@ -81,7 +81,7 @@ func TestDecodeRefusesWithAClearError(t *testing.T) {
 		{"two scores", edit(func(d *DesiredState) {
 			d.Score.Kubernetes = &KubernetesScore{Manifests: []json.RawMessage{[]byte("{}")}}
 		}), "podman and kubernetes are both set"},
-		{"no score", edit(func(d *DesiredState) { d.Score = ReconcileScore{} }), "none of podman and kubernetes is set"},
+		{"no score", edit(func(d *DesiredState) { d.Score = ReconcileScore{} }), "none of podman, kubernetes and kvm is set"},
 		{"a deployment with a dot", edit(func(d *DesiredState) { d.Deployment = "a.b" }), "not a DNS label"},
 		{"a digest of something else", edit(func(d *DesiredState) { d.Digest = "x" }), "not 16 hexadecimal digits"},
 		{"a file above its volume", edit(func(d *DesiredState) { (*d.Score.Podman.Volumes[0].Files)[0].Path = "../../etc/passwd" }), "must not contain '..'"},

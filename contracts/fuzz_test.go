@@ -7,6 +7,7 @@ import (
 )
 
 func FuzzDecodeDesiredState(f *testing.F) {
+	f.Add(mustEncode(someMachines()))
 	fuzz(f, DecodeDesiredState, mustEncode(someDesiredState()))
 }
 

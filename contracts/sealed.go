@@ -128,7 +128,10 @@ func (s *Sealed) Open(curve nkeys.KeyPair) (map[string][]byte, error) {
 
 // Secrets lists what the score needs of DesiredState.Sealed.
 func (s *ReconcileScore) Secrets() (all []Secret) {
-	if s.Podman == nil {
+	switch {
+	case s.KVM != nil:
+		return s.KVM.secrets()
+	case s.Podman == nil:
 		return nil
 	}
 	all = append(all, s.Podman.PullSecrets...)

@@ -99,18 +99,29 @@ func (d *DesiredState) validate() error {
 }
 
 func (s *ReconcileScore) validate() error {
+	var set []string
+	for _, kind := range []struct {
+		is   bool
+		name string
+	}{{s.Podman != nil, DriverPodman}, {s.Kubernetes != nil, DriverKubernetes}, {s.KVM != nil, DriverKVM}} {
+		if kind.is {
+			set = append(set, kind.name)
+		}
+	}
 	switch {
-	case s.Podman != nil && s.Kubernetes != nil:
-		return fmt.Errorf("field score: podman and kubernetes are both set, exactly one must be")
+	case len(set) > 1:
+		return fmt.Errorf("field score: %s are both set, exactly one must be", strings.Join(set, " and "))
 	case s.Podman != nil:
 		return s.Podman.validate()
+	case s.KVM != nil:
+		return s.KVM.validate()
 	case s.Kubernetes != nil:
 		if len(s.Kubernetes.Manifests) == 0 {
 			return fmt.Errorf("field score.kubernetes.manifests is empty")
 		}
 		return nil
 	}
-	return fmt.Errorf("field score: none of podman and kubernetes is set, exactly one must be")
+	return fmt.Errorf("field score: none of podman, kubernetes and kvm is set, exactly one must be")
 }
 
 func (p *PodmanScore) validate() error {

@@ -58,15 +58,25 @@ type DesiredState struct {
 type ReconcileScore struct {
 	Podman     *PodmanScore     `json:"podman,omitempty"`
 	Kubernetes *KubernetesScore `json:"kubernetes,omitempty"`
+	KVM        *KVMScore        `json:"kvm,omitempty"`
 }
+
+// Names of drivers.
+const (
+	DriverPodman     = "podman"
+	DriverKubernetes = "kubernetes"
+	DriverKVM        = "kvm"
+)
 
 // Driver is the name of the driver that the score needs.
 func (s ReconcileScore) Driver() string {
 	switch {
 	case s.Podman != nil:
-		return "podman"
+		return DriverPodman
 	case s.Kubernetes != nil:
-		return "kubernetes"
+		return DriverKubernetes
+	case s.KVM != nil:
+		return DriverKVM
 	}
 	return ""
 }
@@ -133,12 +143,13 @@ func (s *DeploymentState) InPhase() time.Duration {
 	return max(0, s.Time.Sub(s.Since))
 }
 
-// ContainerState is what a device says of one container.
+// ContainerState is what a device says of one container, or of one machine: then ID is
+// libvirt's UUID and Image that of its first disk.
 type ContainerState struct {
 	Name  string `json:"name"`
 	ID    string `json:"id,omitempty"`
 	Image string `json:"image,omitempty"`
-	// State in the runtime's words: running, exited, created.
+	// State in the runtime's words: running, exited, created, shut off.
 	State    string `json:"state"`
 	Ready    bool   `json:"ready"`
 	Restarts int64  `json:"restarts,omitempty"`

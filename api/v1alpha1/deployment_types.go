@@ -41,7 +41,7 @@ type DeploymentSpec struct {
 
 // Score is what a device reconciles; exactly one of its fields is set.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.podman) ? 1 : 0) + (has(self.kubernetes) ? 1 : 0) == 1",message="exactly one of podman and kubernetes must be set"
+// +kubebuilder:validation:XValidation:rule="(has(self.podman) ? 1 : 0) + (has(self.kubernetes) ? 1 : 0) + (has(self.kvm) ? 1 : 0) == 1",message="exactly one of podman, kubernetes and kvm must be set"
 type Score struct {
 	// podman is a pod that the device runs with podman.
 	// +optional
@@ -50,6 +50,9 @@ type Score struct {
 	// kubernetes driver says so in its report.
 	// +optional
 	Kubernetes *KubernetesScore `json:"kubernetes,omitempty"`
+	// kvm are virtual machines that the device runs with libvirt.
+	// +optional
+	KVM *KVMScore `json:"kvm,omitempty"`
 }
 
 // Rollout says how a change reaches the devices.

@@ -37,12 +37,12 @@ func TestAPIServerRefusesWithAClearMessage(t *testing.T) {
     kubernetes:
       manifests: [{apiVersion: v1, kind: ConfigMap, metadata: {name: x}}]
 `,
-			want: "exactly one of podman and kubernetes must be set",
+			want: "exactly one of podman, kubernetes and kvm must be set",
 		},
 		{
 			name:     "a score of no kind",
 			manifest: strings.Split(podmanDeployment, "\n    podman:")[0] + " {}\n",
-			want:     "exactly one of podman and kubernetes must be set",
+			want:     "exactly one of podman, kubernetes and kvm must be set",
 		},
 		{
 			name:     "a field that the schema does not know",
