@@ -1,0 +1,58 @@
+package libvirt
+
+import rpc "github.com/digitalocean/go-libvirt"
+
+func stateOf(s rpc.DomainState) State {
+	switch s {
+	case rpc.DomainRunning, rpc.DomainBlocked, rpc.DomainShutdown:
+		return StateRunning // one that is shutting down runs until it has ended
+	case rpc.DomainPaused:
+		return StatePaused
+	case rpc.DomainShutoff:
+		return StateShutOff
+	case rpc.DomainCrashed:
+		return StateCrashed
+	}
+	return StateOther
+}
+
+// reasons are how a machine came into its state.
+var reasons = map[rpc.DomainState]map[int32]string{
+	rpc.DomainRunning: {
+		int32(rpc.DomainRunningBooted):   "booted",
+		int32(rpc.DomainRunningRestored): "restored from saved memory",
+		int32(rpc.DomainRunningUnpaused): "resumed",
+		int32(rpc.DomainRunningWakeup):   "woken up",
+		int32(rpc.DomainRunningCrashed):  "resumed after a crash",
+	},
+	rpc.DomainPaused: {
+		int32(rpc.DomainPausedUser):         "paused by a person",
+		int32(rpc.DomainPausedSave):         "its memory is being saved",
+		int32(rpc.DomainPausedDump):         "its memory is being dumped",
+		int32(rpc.DomainPausedIoerror):      "a disk failed: is there space left in its pool",
+		int32(rpc.DomainPausedWatchdog):     "its watchdog went off",
+		int32(rpc.DomainPausedShuttingDown): "it is shutting down",
+		int32(rpc.DomainPausedCrashed):      "its system crashed",
+		int32(rpc.DomainPausedStartingUp):   "it is starting",
+	},
+	rpc.DomainShutdown: {
+		int32(rpc.DomainShutdownUnknown): "shutting down",
+		int32(rpc.DomainShutdownUser):    "shutting down",
+	},
+	rpc.DomainShutoff: {
+		int32(rpc.DomainShutoffUnknown):   "never started",
+		int32(rpc.DomainShutoffShutdown):  "it shut down",
+		int32(rpc.DomainShutoffDestroyed): "destroyed",
+		int32(rpc.DomainShutoffCrashed):   "crashed",
+		int32(rpc.DomainShutoffSaved):     "its memory is saved",
+		int32(rpc.DomainShutoffFailed):    "it failed to start",
+		int32(rpc.DomainShutoffDaemon):    "libvirtd lost it",
+	},
+	rpc.DomainCrashed: {
+		int32(rpc.DomainCrashedUnknown):  "crashed",
+		int32(rpc.DomainCrashedPanicked): "its system panicked",
+	},
+}
+
+// reasonOf is empty for a reason that libvirt itself doesn't know.
+func reasonOf(s rpc.DomainState, reason int32) string { return reasons[s][reason] }
