@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
-	"sync"
 	"syscall"
 	"time"
 
@@ -227,6 +225,10 @@ func (c *Conn) apart(ctx context.Context, what string, f func(*rpc.Libvirt) erro
 		l.Close()
 		settle(client)
 		err = context.Cause(ctx)
+	case <-c.Gone(): // libvirtd hangs, which the other connection has found out
+		l.Close()
+		settle(client)
+		err = ErrGone
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, classify(err))
@@ -271,32 +273,4 @@ func call[T any](ctx context.Context, c *Conn, what string, f func() (T, error))
 func do(ctx context.Context, c *Conn, what string, f func() error) error {
 	_, err := call(ctx, c, what, func() (struct{}, error) { return struct{}{}, f() })
 	return err
-}
-
-// link is a connection that knows when it has ended. The client knows too, but loses it
-// when that happens while it is connecting.
-type link struct {
-	net.Conn
-	gone chan struct{}
-	once sync.Once
-}
-
-// Dial makes link a dialer, which is how the client takes a connection.
-func (l *link) Dial() (net.Conn, error) { return l, nil }
-
-// Read ends with io.EOF whatever went wrong: the client would read on after an error that
-// calls itself temporary, of which a connection that was reset is one.
-func (l *link) Read(p []byte) (int, error) {
-	n, err := l.Conn.Read(p)
-	if err != nil {
-		l.once.Do(func() { close(l.gone) })
-		err = io.EOF
-	}
-	return n, err
-}
-
-// Close ends the connection, and says so even if nobody reads from it.
-func (l *link) Close() error {
-	l.once.Do(func() { close(l.gone) })
-	return l.Conn.Close()
 }
