@@ -59,8 +59,8 @@ func TestModulesAreLoadedAfterWhatTheyNeed(t *testing.T) {
 func TestAModuleSaysWhatItNeeds(t *testing.T) {
 	for modinfo, want := range map[string][]string{
 		"license=GPL\x00depends=net_failover,failover\x00name=virtio_net\x00": {"net_failover", "failover"},
-		"license=GPL\x00depends=\x00": nil,
-		"":                            nil,
+		"license=GPL\x00depends=\x00":                                         nil,
+		"":                                                                    nil,
 	} {
 		if got := parseDepends([]byte(modinfo)); !slices.Equal(got, want) {
 			t.Errorf("%q needs %v, want %v", modinfo, got, want)
