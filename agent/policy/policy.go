@@ -1,9 +1,9 @@
 // Package policy decides what a score may reach of the device that runs it. The fleet
-// says what runs in containers; what these may touch outside of themselves is for the
-// device's owner to say, in the agent's configuration, and without a word of theirs it
-// is nothing but ports that any user of the device may take. The fleet, its Git
-// repository and its cluster can all be in the wrong hands, and the device still
-// belongs to its owner.
+// says what runs in containers and machines; what these may touch outside of themselves
+// is for the device's owner to say, in the agent's configuration, and without a word of
+// theirs it is nothing but ports that any user of the device may take. The fleet, its Git
+// repository and its cluster can all be in the wrong hands, and the device still belongs
+// to its owner.
 package policy
 
 import (
@@ -14,6 +14,23 @@ import (
 
 	"github.com/nationtech/fleet/contracts"
 )
+
+// Device is what the device's owner allows scores of each kind.
+type Device struct {
+	Podman Podman
+	KVM    KVM
+}
+
+// Check returns what is refused of a score, or nil when all of it is allowed.
+func (d Device) Check(s contracts.ReconcileScore) *Refusal {
+	switch {
+	case s.Podman != nil:
+		return d.Podman.Check(s.Podman)
+	case s.KVM != nil:
+		return d.KVM.Check(s.KVM)
+	}
+	return nil
+}
 
 // Podman is what the device's owner allows scores of podman.
 type Podman struct {
@@ -44,8 +61,8 @@ type Refusal struct{ reaches []reach }
 
 // reach is one thing that is not allowed.
 type reach struct {
-	// container in the score; empty for the whole pod.
-	container string
+	// kind is container or machine, and part its name in the score; empty for the whole.
+	kind, part string
 	// what in the words of the Deployment, and the setting that would allow it.
 	what, setting string
 }
@@ -59,17 +76,17 @@ func (r *Refusal) Error() string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		if one.container != "" {
-			fmt.Fprintf(&b, "container %s: ", one.container)
+		if one.part != "" {
+			fmt.Fprintf(&b, "%s %s: ", one.kind, one.part)
 		}
 		fmt.Fprintf(&b, "%s (it would with %s)", one.what, one.setting)
 	}
 	return b.String()
 }
 
-// Concerns reports whether a container of that name is or has what is refused.
-func (r *Refusal) Concerns(container string) bool {
-	return slices.ContainsFunc(r.reaches, func(one reach) bool { return one.container == "" || one.container == container })
+// Concerns reports whether a container or machine of that name is or has what is refused.
+func (r *Refusal) Concerns(name string) bool {
+	return slices.ContainsFunc(r.reaches, func(one reach) bool { return one.part == "" || one.part == name })
 }
 
 // Check returns what is refused of a score, or nil when all of it is allowed.
@@ -97,7 +114,7 @@ func (p Podman) Check(s *contracts.PodmanScore) *Refusal {
 }
 
 func (r *Refusal) add(container, what, setting string) {
-	r.reaches = append(r.reaches, reach{container, what, setting})
+	r.reaches = append(r.reaches, reach{"container", container, what, setting})
 }
 
 func (p Podman) checkContainer(r *Refusal, s *contracts.PodmanScore, c *contracts.Container, volumes map[string]*contracts.HostPath) {

@@ -22,7 +22,20 @@ type Exec func(ctx context.Context, command []string) error
 // looker takes single looks at one container.
 type looker struct {
 	at   reconcile.Address
+	find func(context.Context) (reconcile.Address, error)
 	exec Exec
+}
+
+// address is where a port is now.
+func (l looker) address(ctx context.Context, port int32) (string, error) {
+	if l.find != nil {
+		at, err := l.find(ctx)
+		if err != nil {
+			return "", err
+		}
+		return at.Of(port)
+	}
+	return l.at.Of(port)
 }
 
 func (l looker) look(ctx context.Context, p contracts.Probe) error {
@@ -52,7 +65,7 @@ func (l looker) try(ctx context.Context, p contracts.Probe) error {
 const longSilence = 2 * time.Second
 
 func (l looker) tcp(ctx context.Context, port int32, silence time.Duration) error {
-	address, err := l.at.Of(port)
+	address, err := l.address(ctx, port)
 	if err != nil {
 		return err
 	}
@@ -62,7 +75,7 @@ func (l looker) tcp(ctx context.Context, port int32, silence time.Duration) erro
 		return bare(err)
 	}
 	defer conn.Close()
-	if l.at.Host != "" {
+	if l.at.Host != "" || l.find != nil {
 		return nil
 	}
 	if err := conn.SetReadDeadline(time.Now().Add(silence)); err != nil {
@@ -86,7 +99,7 @@ func (l looker) http(ctx context.Context, p contracts.HTTPProbe) error {
 	if !strings.HasPrefix(path, "/") {
 		path = "/" + path
 	}
-	address, err := l.at.Of(p.Port)
+	address, err := l.address(ctx, p.Port)
 	if err != nil {
 		return err
 	}

@@ -18,13 +18,15 @@ import (
 // for healthy is one to go back to.
 const settle = 3 * time.Second
 
-// Target is one run of a container.
+// Target is one run of a container, or of a machine.
 type Target struct {
 	Spec contracts.Container
 	// Started is when this run began.
 	Started time.Time
-	// Address is where its ports are.
+	// Address is where its ports are. Find, where it is set, is asked for it before each
+	// look: a machine has its address some time after its start, and may get another.
 	Address reconcile.Address
+	Find    func(context.Context) (reconcile.Address, error)
 	Exec    Exec
 	// WasReady is set for a container that was ready before the agent restarted: it
 	// stays so until a look says otherwise.
@@ -76,7 +78,7 @@ func (p *Prober) set(change func(*reconcile.Health)) {
 }
 
 func (p *Prober) run(ctx context.Context, t Target) {
-	l := looker{at: t.Address, exec: t.Exec}
+	l := looker{at: t.Address, find: t.Find, exec: t.Exec}
 	if t.Spec.Startup != nil && !p.startup(ctx, l, t) {
 		return
 	}

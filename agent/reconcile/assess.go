@@ -41,14 +41,19 @@ type Assessment struct {
 
 // Assess says how the deployment stands when there is nothing to do but to wait.
 func Assess(d *Desired, o Observed, p Plan, health map[string]Health, past Past, now time.Time) Assessment {
-	pod := o.Current(d)
-	a := Assessment{Phase: contracts.PhaseRunning, Containers: States(d, o, health, past.Restarts)}
-	trouble := trouble(d, pod, p, health)
-	if trouble == nil {
-		return a
+	a := Rate(trouble(d, o.Current(d), p, health), p.Failure != nil, d.Deadline, past, now)
+	a.Containers = States(d, o, health, past.Restarts)
+	return a
+}
+
+// Rate puts the worst that a look found, nil for nothing, into the words of a report.
+// hopeless tells that only a change from outside helps; deadline 0 is none.
+func Rate(worst *Issue, hopeless bool, deadline time.Duration, past Past, now time.Time) Assessment {
+	if worst == nil {
+		return Assessment{Phase: contracts.PhaseRunning}
 	}
-	a.Phase, a.Reason, a.Message = trouble.phase, trouble.reason, trouble.message
-	if a.Phase == contracts.PhaseFailed && p.Failure == nil && past.WasRunning {
+	a := Assessment{Phase: worst.Phase, Reason: worst.Reason, Message: worst.Message}
+	if a.Phase == contracts.PhaseFailed && !hopeless && past.WasRunning {
 		a.Phase = contracts.PhaseDegraded
 	}
 	if a.Phase != contracts.PhaseApplying {
@@ -58,58 +63,58 @@ func Assess(d *Desired, o Observed, p Plan, health map[string]Health, past Past,
 		a.Phase = contracts.PhaseDegraded
 		return a
 	}
-	if d.Deadline == 0 {
+	if deadline == 0 {
 		return a
 	}
-	if end := past.Since.Add(d.Deadline); end.After(now) {
+	if end := past.Since.Add(deadline); end.After(now) {
 		a.Wake = end
 		return a
 	}
 	a.Phase = contracts.PhaseFailed
-	a.Message = fmt.Sprintf("not healthy within %s: %s", d.Deadline, a.Message)
+	a.Message = fmt.Sprintf("not healthy within %s: %s", deadline, a.Message)
 	return a
 }
 
-// issue is the worst that a look found.
-type issue struct {
-	phase   contracts.Phase
-	reason  string
-	message string
+// Issue is the worst that a look found.
+type Issue struct {
+	Phase   contracts.Phase
+	Reason  string
+	Message string
 }
 
 // trouble is nil when every container does what it shall.
-func trouble(d *Desired, pod *Pod, p Plan, health map[string]Health) *issue {
+func trouble(d *Desired, pod *Pod, p Plan, health map[string]Health) *Issue {
 	if p.Failure != nil {
-		return &issue{contracts.PhaseFailed, p.Failure.Reason, p.Failure.Message}
+		return &Issue{contracts.PhaseFailed, p.Failure.Reason, p.Failure.Message}
 	}
-	var waiting *issue
+	var waiting *Issue
 	for _, u := range d.Units {
 		if u.Init && p.Waiting != u.Name {
 			continue
 		}
 		if pod == nil {
-			return &issue{contracts.PhaseApplying, ReasonDeadline, "the pod does not exist yet"}
+			return &Issue{contracts.PhaseApplying, ReasonDeadline, "the pod does not exist yet"}
 		}
 		c := pod.Find(u)
 		switch {
 		case c == nil || c.State == StateCreated:
-			waiting = first(waiting, &issue{contracts.PhaseApplying, ReasonDeadline, fmt.Sprintf("container %s has not started yet", u.Name)})
+			waiting = first(waiting, &Issue{contracts.PhaseApplying, ReasonDeadline, fmt.Sprintf("container %s has not started yet", u.Name)})
 		case c.State == StateExited && (c.ExitCode != 0 || d.RestartPolicy == "Always" && !u.Init):
-			return &issue{contracts.PhaseFailed, ReasonCrashLoop, fmt.Sprintf("container %s keeps ending, last with exit code %d; it is started again with growing pauses", u.Name, c.ExitCode)}
+			return &Issue{contracts.PhaseFailed, ReasonCrashLoop, fmt.Sprintf("container %s keeps ending, last with exit code %d; it is started again with growing pauses", u.Name, c.ExitCode)}
 		case u.Init:
-			waiting = first(waiting, &issue{contracts.PhaseApplying, "Initializing", fmt.Sprintf("init container %s has not ended yet", u.Name)})
+			waiting = first(waiting, &Issue{contracts.PhaseApplying, "Initializing", fmt.Sprintf("init container %s has not ended yet", u.Name)})
 		case c.State == StateRunning && !health[c.ID].Ready:
 			message := health[c.ID].Message
 			if message == "" {
 				message = "no probe has succeeded yet"
 			}
-			waiting = first(waiting, &issue{contracts.PhaseApplying, ReasonProbe, fmt.Sprintf("container %s is not ready: %s", u.Name, message)})
+			waiting = first(waiting, &Issue{contracts.PhaseApplying, ReasonProbe, fmt.Sprintf("container %s is not ready: %s", u.Name, message)})
 		}
 	}
 	return waiting
 }
 
-func first(a, b *issue) *issue {
+func first(a, b *Issue) *Issue {
 	if a != nil {
 		return a
 	}

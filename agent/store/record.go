@@ -20,6 +20,8 @@ type Record struct {
 	// Carried is the digest of the desired state that is being carried out: what the
 	// device was told last, or what was healthy before when that was undone.
 	Carried string `json:"carried,omitempty"`
+	// Driver is the name of the driver that has, or may have, something of it.
+	Driver string `json:"driver,omitempty"`
 	// Healthy tells that it has run as it should.
 	Healthy bool `json:"healthy,omitempty"`
 	// Undone is what did not get healthy here and is not tried again; nil for nothing.
@@ -27,7 +29,7 @@ type Record struct {
 	// BootID is of the boot in which it was healthy: what a reboot ended was not
 	// changed by hand.
 	BootID string `json:"bootID,omitempty"`
-	// Backoff and Restarts by the runtime's container ID.
+	// Backoff and Restarts by the runtime's ID of a container or machine.
 	Backoff  map[string]reconcile.Backoff `json:"backoff,omitempty"`
 	Restarts map[string]int64             `json:"restarts,omitempty"`
 }

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"time"
@@ -17,24 +16,17 @@ const rounds = 20
 
 // look brings the device to what is desired, as far as that goes without waiting,
 // and returns when to look again; zero is when something happens.
-func (w *Worker) look(ctx context.Context) time.Time {
-	if w.target != nil && w.want == nil {
-		rootless, err := w.o.Driver.Rootless(ctx)
+func (w *pods) look(ctx context.Context) time.Time {
+	if target := w.targetOf(contracts.DriverPodman); target != nil && w.want == nil {
+		rootless, err := w.driver.Rootless(ctx)
 		if err != nil {
-			return w.failed(ctx, err, reconcile.Observed{})
+			return w.failed(ctx, err, w.states(reconcile.Observed{}))
 		}
 		settings := w.o.Settings
 		settings.Rootless = rootless
-		want, err := reconcile.Compile(*w.target, settings)
-		if err != nil {
-			reason := reconcile.ReasonInvalid
-			if errors.Is(err, reconcile.ErrNoDriver) {
-				reason = reconcile.ReasonNoDriver
-			}
-			w.report(reconcile.Assessment{Phase: contracts.PhaseFailed, Reason: reason, Message: err.Error()})
-			return time.Time{}
+		if w.want, err = reconcile.Compile(*target, settings); err != nil {
+			return w.invalid(err)
 		}
-		w.want = want
 	}
 	if w.refusal != nil && !w.undone() {
 		return w.refuse(ctx)
@@ -42,9 +34,9 @@ func (w *Worker) look(ctx context.Context) time.Time {
 	w.countLate()
 	w.collect()
 	for range rounds {
-		o, err := w.o.Driver.Observe(ctx, w.name, w.want)
+		o, err := w.driver.Observe(ctx, w.name, w.want)
 		if err != nil {
-			return w.failed(ctx, err, reconcile.Observed{})
+			return w.failed(ctx, err, w.states(reconcile.Observed{}))
 		}
 		w.noteEnded(o)
 		memory := w.memory()
@@ -80,11 +72,11 @@ func (w *Worker) look(ctx context.Context) time.Time {
 			return w.settled(ctx, o, plan)
 		}
 	}
-	return w.failed(ctx, &reconcile.Failure{Reason: reconcile.ReasonCreate, Message: "somebody changes the containers as fast as the agent puts them right"}, reconcile.Observed{})
+	return w.failed(ctx, &reconcile.Failure{Reason: reconcile.ReasonCreate, Message: "somebody changes the containers as fast as the agent puts them right"}, w.states(reconcile.Observed{}))
 }
 
 // noteEnded remembers since when containers have been seen ended.
-func (w *Worker) noteEnded(o reconcile.Observed) {
+func (w *pods) noteEnded(o reconcile.Observed) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	before := w.ended
@@ -103,7 +95,7 @@ func (w *Worker) noteEnded(o reconcile.Observed) {
 	}
 }
 
-func (w *Worker) memory() reconcile.Memory {
+func (w *pods) memory() reconcile.Memory {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := reconcile.Memory{Now: time.Now(), Pulled: w.pulled, Failed: w.failedSteps(), Proven: w.record.Healthy || w.target != nil && w.target == w.good, Backoff: w.record.Backoff, ByHand: maps.Clone(w.byHand), Ended: maps.Clone(w.ended), Dead: map[string]bool{}}
@@ -114,19 +106,19 @@ func (w *Worker) memory() reconcile.Memory {
 }
 
 // do carries out a step and remembers what has to be.
-func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed) error {
+func (w *pods) do(ctx context.Context, s reconcile.Step, o reconcile.Observed) error {
 	w.announce(s, o)
 	w.log.Debug("step", "step", s.String())
 	if s.Kind == reconcile.Stop || s.Kind == reconcile.Remove {
 		w.note(w.stopped, s.Container)
 		defer w.note(w.stopped, s.Container)
 	}
-	if err := w.o.Driver.Do(ctx, w.want, s); err != nil {
+	if err := w.driver.Do(ctx, w.want, s); err != nil {
 		return err
 	}
 	switch s.Kind {
 	case reconcile.Start, reconcile.Stop, reconcile.Remove:
-		w.dropProber(s.Container)
+		w.probers.drop(s.Container)
 		w.forgetHand(s.Container)
 		if s.Again {
 			w.restarted(s.Container, o)
@@ -138,7 +130,7 @@ func (w *Worker) do(ctx context.Context, s reconcile.Step, o reconcile.Observed)
 
 // announce reports what is being done, once per kind, and not the small repairs
 // of what has been running: those end before anyone has read of them.
-func (w *Worker) announce(s reconcile.Step, o reconcile.Observed) {
+func (w *pods) announce(s reconcile.Step, o reconcile.Observed) {
 	if w.want == nil || w.record.Healthy && s.Kind != reconcile.Pull {
 		return
 	}
@@ -156,7 +148,7 @@ func (w *Worker) announce(s reconcile.Step, o reconcile.Observed) {
 }
 
 // note remembers when something was done to a container.
-func (w *Worker) note(when map[string]time.Time, id string) {
+func (w *pods) note(when map[string]time.Time, id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	when[id] = time.Now()
@@ -164,7 +156,7 @@ func (w *Worker) note(when map[string]time.Time, id string) {
 
 // countLate counts as put right what was counted as a restart before podman told
 // that somebody had stopped it.
-func (w *Worker) countLate() {
+func (w *pods) countLate() {
 	w.mu.Lock()
 	late := w.late
 	w.late = map[string]bool{}
@@ -181,13 +173,13 @@ func (w *Worker) countLate() {
 	}
 }
 
-func (w *Worker) forgetHand(id string) {
+func (w *pods) forgetHand(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	delete(w.byHand, id)
 }
 
-func (w *Worker) restarted(id string, o reconcile.Observed) {
+func (w *pods) restarted(id string, o reconcile.Observed) {
 	for _, p := range o.Pods {
 		for _, c := range p.Containers {
 			if c.ID != id {
@@ -207,112 +199,57 @@ func (w *Worker) restarted(id string, o reconcile.Observed) {
 // should, once until it does again. What a reboot ended is not counted. byHand is
 // what the plan was decided on: podman may have told more since, and the same stop
 // would count as drift and as a restart.
-func (w *Worker) countDrift(p reconcile.Plan, o reconcile.Observed, byHand map[string]bool) {
-	if len(p.Steps) == 0 {
+func (w *pods) countDrift(p reconcile.Plan, o reconcile.Observed, byHand map[string]bool) {
+	if len(p.Steps) == 0 || w.want == nil || !p.Drift(byHand) {
 		return
 	}
-	if w.want == nil || w.drifting || !w.record.Healthy || w.record.BootID != w.o.BootID || !p.Drift(byHand) {
-		return
-	}
-	w.drifting = true
-	w.record.Report.Drifts++
-	w.log.Warn("somebody has changed what runs; it is put right", "steps", fmt.Sprint(p.Steps), "pods", len(o.Pods))
+	w.drifted(fmt.Sprint(p.Steps), "pods", len(o.Pods))
 }
 
-// failed reports what stands in the way and returns when to try again.
-func (w *Worker) failed(ctx context.Context, err error, o reconcile.Observed) time.Time {
-	if ctx.Err() != nil {
-		return time.Time{}
-	}
-	if w.superseded() {
-		w.adopt()
-		return time.Now()
-	}
-	if time.Now().Before(w.retryAt) {
-		return w.retryAt // something happened meanwhile; that is not another try
-	}
-	f := reconcile.AsFailure(err, reconcile.ReasonCreate)
-	w.failures++
-	wait := retryAfter(w.failures, f)
-	w.retryAt = time.Now().Add(wait)
-	if f.Reason == reconcile.ReasonNoDriver && w.failures == 1 && w.record.Healthy {
-		return w.retryAt // told when it lasts
-	}
-	w.log.Warn("failed, will be tried again", "reason", f.Reason, "error", f.Message, "in", wait.Round(time.Millisecond))
-	w.reportFailure(f, o)
-	return w.retryAt
-}
-
-func (w *Worker) reportFailure(f *reconcile.Failure, o reconcile.Observed) {
-	a := reconcile.Assessment{Phase: contracts.PhaseFailed, Reason: f.Reason, Message: f.Message, Containers: w.record.Report.Containers}
+// states are how the containers stand, or how they stood when that is not known.
+func (w *pods) states(o reconcile.Observed) []contracts.ContainerState {
 	if w.want != nil && len(o.Pods) > 0 {
-		a.Containers = reconcile.States(w.want, o, w.health(), w.record.Restarts)
+		return reconcile.States(w.want, o, w.probers.health(), w.record.Restarts)
 	}
-	w.report(a)
+	return w.record.Report.Containers
 }
 
 // waits sees to what runs while an image is pulled or a step that failed is held
 // back, reports what is waited for, and returns when to look again. It tidies
 // nothing up: what is older may still be in use.
-func (w *Worker) waits(ctx context.Context, o reconcile.Observed, p reconcile.Plan) time.Time {
+func (w *pods) waits(ctx context.Context, o reconcile.Observed, p reconcile.Plan) time.Time {
 	if w.want != nil {
 		if err := w.watch(ctx, o); err != nil {
-			return w.failed(ctx, err, o)
+			return w.failed(ctx, err, w.states(o))
 		}
 	}
 	w.failures, w.retryAt = 0, time.Time{}
 	w.forget(o)
-	h, held := w.held[p.Held]
-	switch {
-	case held && h.failure.Reason == reconcile.ReasonNoDriver && h.failures == 1 && w.record.Healthy:
-		// Told when it lasts.
-	case held:
-		w.reportFailure(h.failure, o)
-	default:
-		// It pulls, which was told as it began, but it may have counted a restart.
-		is := w.record.Report
-		w.report(reconcile.Assessment{Phase: is.Phase, Reason: is.Reason, Message: is.Message, Containers: is.Containers})
-	}
+	w.reportHeld(p.Held, w.states(o))
 	return p.Wake
 }
 
-// unavailablePause is the longest time between two tries to reach podman.
-const unavailablePause = 5 * time.Second
-
 // settled reports how it stands when there is nothing left to do.
-func (w *Worker) settled(ctx context.Context, o reconcile.Observed, p reconcile.Plan) time.Time {
-	if err := w.o.Driver.Settle(ctx, w.name, w.want); err != nil {
-		return w.failed(ctx, err, o)
+func (w *pods) settled(ctx context.Context, o reconcile.Observed, p reconcile.Plan) time.Time {
+	if err := w.driver.Settle(ctx, w.name, w.want); err != nil {
+		return w.failed(ctx, err, w.states(o))
 	}
 	w.drifting = false
 	clear(w.held)
 	if w.want == nil {
-		w.failures, w.retryAt = 0, time.Time{}
-		w.stopProbers()
-		w.report(reconcile.Assessment{Phase: contracts.PhaseRemoved})
-		return time.Time{}
+		w.probers.stop()
+		return w.removed()
 	}
 	if err := w.watch(ctx, o); err != nil {
-		return w.failed(ctx, err, o)
+		return w.failed(ctx, err, w.states(o))
 	}
 	w.failures, w.retryAt = 0, time.Time{}
 	w.forget(o)
-	past := reconcile.Past{Since: w.began, WasRunning: w.record.Healthy, Restarts: w.record.Restarts}
-	a := reconcile.Assess(w.want, o, p, w.health(), past, time.Now())
-	w.recovers(&a)
-	if a.Phase == contracts.PhaseRunning {
-		w.record.Healthy, w.record.BootID = true, w.o.BootID
-		w.proven()
-	}
-	w.report(a)
-	if a.Wake.IsZero() || !p.Wake.IsZero() && p.Wake.Before(a.Wake) {
-		return p.Wake
-	}
-	return a.Wake
+	return w.assessed(reconcile.Assess(w.want, o, p, w.probers.health(), w.past(), time.Now()), p.Wake)
 }
 
 // forget drops what is remembered of containers that are gone.
-func (w *Worker) forget(o reconcile.Observed) {
+func (w *pods) forget(o reconcile.Observed) {
 	there := map[string]bool{}
 	for _, p := range o.Pods {
 		for _, c := range p.Containers {

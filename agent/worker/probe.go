@@ -8,16 +8,50 @@ import (
 	"github.com/nationtech/fleet/agent/reconcile"
 )
 
-// probing is the prober of one run of a container, as one specification says.
+// probing is the prober of one run of a container or machine, as one specification says.
 type probing struct {
 	*probe.Prober
-	pid    int
+	// run is another number for each run.
+	run    int
 	digest string
+}
+
+// probers are by the runtime's ID.
+type probers map[string]*probing
+
+func (p probers) health() map[string]reconcile.Health {
+	all := map[string]reconcile.Health{}
+	for id, one := range p {
+		all[id] = one.Health()
+	}
+	return all
+}
+
+func (p probers) drop(id string) {
+	if one := p[id]; one != nil {
+		one.Stop()
+		delete(p, id)
+	}
+}
+
+// keep drops the probers of what does not run, or runs anew; runs are by ID.
+func (p probers) keep(runs map[string]int) {
+	for id, one := range p {
+		if run, ok := runs[id]; !ok || run != one.run {
+			p.drop(id)
+		}
+	}
+}
+
+func (p probers) stop() {
+	for id := range p {
+		p.drop(id)
+	}
 }
 
 // watch has the running containers of the wanted pod probed, and of what is older
 // and still runs, what was.
-func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
+func (w *pods) watch(ctx context.Context, o reconcile.Observed) error {
 	pod := o.Current(w.want)
 	keep := running(o)
 	for _, u := range w.want.Units {
@@ -28,7 +62,7 @@ func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
 		if c == nil || c.State != reconcile.StateRunning {
 			continue
 		}
-		if p := w.probers[c.ID]; p != nil && p.pid == c.PID && p.digest == w.want.Digest {
+		if p := w.probers[c.ID]; p != nil && p.run == c.PID && p.digest == w.want.Digest {
 			continue
 		}
 		at, err := w.addressOf(ctx, pod)
@@ -36,14 +70,10 @@ func (w *Worker) watch(ctx context.Context, o reconcile.Observed) error {
 			return err
 		}
 		ready := w.wasReady(u.Name, c.ID)
-		w.dropProber(c.ID)
+		w.probers.drop(c.ID)
 		w.probers[c.ID] = w.probe(ctx, u, c, at, ready)
 	}
-	for id, p := range w.probers {
-		if pid, ok := keep[id]; !ok || pid != p.pid {
-			w.dropProber(id)
-		}
-	}
+	w.probers.keep(keep)
 	return nil
 }
 
@@ -60,16 +90,16 @@ func running(o reconcile.Observed) map[string]int {
 	return pids
 }
 
-func (w *Worker) probe(ctx context.Context, u reconcile.Unit, c *reconcile.Container, at reconcile.Address, ready bool) *probing {
-	return &probing{pid: c.PID, digest: w.want.Digest, Prober: probe.Start(ctx, probe.Target{
+func (w *pods) probe(ctx context.Context, u reconcile.Unit, c *reconcile.Container, at reconcile.Address, ready bool) *probing {
+	return &probing{run: c.PID, digest: w.want.Digest, Prober: probe.Start(ctx, probe.Target{
 		Spec: u.Spec, Started: c.Started, Address: at, WasReady: ready,
-		Exec: func(ctx context.Context, command []string) error { return w.o.Driver.Exec(ctx, c.ID, u.Spec, command) },
+		Exec: func(ctx context.Context, command []string) error { return w.driver.Exec(ctx, c.ID, u.Spec, command) },
 	}, w.Look)}
 }
 
-// wasReady reports whether the container was ready when the agent last looked:
+// wasReady reports whether a container or machine was ready when the agent last looked:
 // then it stays so until its probe says otherwise, and a restarted agent or a new
-// revision that leaves the container alone does not make it flap.
+// revision that leaves it alone does not make it flap.
 func (w *Worker) wasReady(unit, id string) bool {
 	for _, c := range w.record.Report.Containers {
 		if c.Name == unit && c.ID == id {
@@ -80,30 +110,9 @@ func (w *Worker) wasReady(unit, id string) bool {
 }
 
 // addressOf is where the pod's ports are.
-func (w *Worker) addressOf(ctx context.Context, pod *reconcile.Pod) (reconcile.Address, error) {
+func (w *pods) addressOf(ctx context.Context, pod *reconcile.Pod) (reconcile.Address, error) {
 	if pod.Infra == nil {
 		return reconcile.Address{Host: cmp.Or(w.o.Settings.HostIP, "127.0.0.1")}, nil
 	}
-	return w.o.Driver.Address(ctx, pod.Infra.ID)
-}
-
-func (w *Worker) health() map[string]reconcile.Health {
-	all := map[string]reconcile.Health{}
-	for id, p := range w.probers {
-		all[id] = p.Health()
-	}
-	return all
-}
-
-func (w *Worker) dropProber(id string) {
-	if p := w.probers[id]; p != nil {
-		p.Stop()
-		delete(w.probers, id)
-	}
-}
-
-func (w *Worker) stopProbers() {
-	for id := range w.probers {
-		w.dropProber(id)
-	}
+	return w.driver.Address(ctx, pod.Infra.ID)
 }

@@ -23,7 +23,7 @@ type pulling struct {
 }
 
 // pull has an image pulled, unless another is already.
-func (w *Worker) pull(ctx context.Context, s reconcile.Step, o reconcile.Observed) {
+func (w *pods) pull(ctx context.Context, s reconcile.Step, o reconcile.Observed) {
 	if w.pulls != nil {
 		return
 	}
@@ -39,14 +39,14 @@ func (w *Worker) pull(ctx context.Context, s reconcile.Step, o reconcile.Observe
 	w.pulls = p
 	want := w.want
 	go func() {
-		p.err = w.o.Driver.Do(ctx, want, s)
+		p.err = w.driver.Do(ctx, want, s)
 		close(p.done)
 		w.Look()
 	}()
 }
 
 // collect takes over what came of a pull that has ended.
-func (w *Worker) collect() {
+func (w *pods) collect() {
 	p := w.pulls
 	if p == nil {
 		return
@@ -66,7 +66,7 @@ func (w *Worker) collect() {
 }
 
 // endPull ends a pull that is under way and forgets what would come of it.
-func (w *Worker) endPull() {
+func (w *pods) endPull() {
 	if p := w.pulls; p != nil {
 		p.stop()
 		<-p.done

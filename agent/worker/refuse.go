@@ -12,18 +12,23 @@ import (
 // before its owner became stricter, and reports it. Nothing was healthy before that
 // could go on instead. It stays so until something else is told, or the agent starts
 // with another configuration.
-func (w *Worker) refuse(ctx context.Context) time.Time {
-	w.stopProbers()
-	o, err := w.o.Driver.Observe(ctx, w.name, w.want)
+func (w *pods) refuse(ctx context.Context) time.Time {
+	w.probers.stop()
+	o, err := w.driver.Observe(ctx, w.name, w.want)
 	if err != nil {
-		return w.failed(ctx, err, reconcile.Observed{})
+		return w.failed(ctx, err, w.states(reconcile.Observed{}))
 	}
 	for _, s := range reconcile.Withdraw(w.want, o, w.refusal.Concerns) {
 		w.log.Warn("the device does not allow it any more and ends it", "step", s.String(), "unit", s.Unit)
-		if err := w.o.Driver.Do(ctx, w.want, s); err != nil {
-			return w.failed(ctx, err, o)
+		if err := w.driver.Do(ctx, w.want, s); err != nil {
+			return w.failed(ctx, err, w.states(o))
 		}
 	}
+	return w.refused()
+}
+
+// refused reports that what was refused has ended.
+func (w *Worker) refused() time.Time {
 	w.failures, w.retryAt = 0, time.Time{}
 	w.record.Healthy = false
 	w.report(reconcile.Assessment{Phase: contracts.PhaseFailed, Reason: reconcile.ReasonRefused, Message: w.refusal.Error()})

@@ -35,7 +35,7 @@ func (w *Worker) report(a reconcile.Assessment) {
 	}
 	w.sent = counts(next)
 	if next.Log == "" && (next.Phase == contracts.PhaseFailed || next.Phase == contracts.PhaseDegraded) {
-		next.Log = w.tail(a)
+		next.Log = w.blamed(a)
 	}
 	next.Seq = old.Seq + 1
 	if old.Seq == 0 {

@@ -29,8 +29,8 @@ type restarted struct {
 	err   error
 }
 
-// Restart ends containers in their grace period and starts them again: the one of that
-// name in the score, or with no name all but init containers. It is neither drift nor
+// Restart ends containers or machines in their grace period and starts them again: the
+// one of that name in the score, or with no name all but init containers. It is neither drift nor
 // a crash, and nothing counts it. It returns which, once they have been started. The
 // error is a *contracts.CommandError, or the context's; what has begun by then is
 // brought to its end.
@@ -85,21 +85,46 @@ func (w *Worker) doRestarts(ctx context.Context) bool {
 	return acted
 }
 
-func (w *Worker) notThere(container string) error {
-	if container != "" {
-		return contracts.CommandErrorf(contracts.CodeNotFound, "deployment %s has no container %s on this device", w.name, container)
+func (w *Worker) notThere(name string) error {
+	what := "container"
+	if w.holds() == contracts.DriverKVM {
+		what = "machine"
 	}
-	return contracts.CommandErrorf(contracts.CodeNotFound, "deployment %s has no container on this device", w.name)
+	if name != "" {
+		return contracts.CommandErrorf(contracts.CodeNotFound, "deployment %s has no %s %s on this device", w.name, what, name)
+	}
+	return contracts.CommandErrorf(contracts.CodeNotFound, "deployment %s has no %s on this device", w.name, what)
 }
 
-func (w *Worker) restart(ctx context.Context, container string) ([]string, error) {
-	if w.want == nil {
+func (w *Worker) restart(ctx context.Context, name string) ([]string, error) {
+	if w.target == nil {
 		return nil, w.notThere("")
 	}
 	if w.refusal != nil && !w.undone() {
 		return nil, contracts.CommandErrorf(contracts.CodeRefused, "%v", w.refusal)
 	}
-	o, err := w.o.Driver.Observe(ctx, w.name, w.want)
+	e := w.engines[w.target.Score.Driver()]
+	if e == nil || w.holds() != w.target.Score.Driver() {
+		return nil, w.notThere("")
+	}
+	return e.restart(ctx, name)
+}
+
+// restarting reports that something is restarted on command; ids are the runtime's.
+func (w *Worker) restarting(names, ids []string) {
+	w.log.Info("restarting on command", "names", names)
+	w.recovering = time.Now().Add(w.recoverTime())
+	w.report(reconcile.Assessment{
+		Phase: contracts.PhaseApplying, Reason: reasonRestarting,
+		Message: "restarts on command: " + strings.Join(names, ", "), Containers: down(w.record.Report.Containers, ids),
+	})
+}
+
+func (w *pods) restart(ctx context.Context, container string) ([]string, error) {
+	if w.want == nil {
+		return nil, w.notThere("")
+	}
+	o, err := w.driver.Observe(ctx, w.name, w.want)
 	if err != nil {
 		return nil, err
 	}
@@ -107,16 +132,11 @@ func (w *Worker) restart(ctx context.Context, container string) ([]string, error
 	if len(all) == 0 {
 		return nil, w.notThere(container)
 	}
-	var names []string
+	var names, ids []string
 	for _, c := range all {
-		names = append(names, c.Unit)
+		names, ids = append(names, c.Unit), append(ids, c.ID)
 	}
-	w.log.Info("restarting containers on command", "containers", names)
-	w.recovering = time.Now().Add(w.recoverTime())
-	w.report(reconcile.Assessment{
-		Phase: contracts.PhaseApplying, Reason: reasonRestarting,
-		Message: "restarts on command: " + strings.Join(names, ", "), Containers: down(w.record.Report.Containers, all),
-	})
+	w.restarting(names, ids)
 	var failures []error
 	for _, c := range all {
 		// One that does not end or start keeps no other from it: the next look sees to it.
@@ -131,7 +151,7 @@ func (w *Worker) restart(ctx context.Context, container string) ([]string, error
 
 // startAgain ends one container and starts it. Starts that follow each other closely by
 // its own doing are forgotten: somebody may have put right what made it end.
-func (w *Worker) startAgain(ctx context.Context, c reconcile.Container, o reconcile.Observed) error {
+func (w *pods) startAgain(ctx context.Context, c reconcile.Container, o reconcile.Observed) error {
 	if c.State == reconcile.StatePaused {
 		if err := w.do(ctx, reconcile.Step{Kind: reconcile.Unpause, Container: c.ID}, o); err != nil {
 			return err
@@ -164,12 +184,12 @@ func restartable(want *reconcile.Desired, o reconcile.Observed, container string
 	return all
 }
 
-// down are the states of containers with those that are restarted not ready, so that
-// they have to get ready anew.
-func down(states []contracts.ContainerState, restarted []reconcile.Container) []contracts.ContainerState {
+// down are the states with those of what is restarted not ready, so that it has to get
+// ready anew.
+func down(states []contracts.ContainerState, restarted []string) []contracts.ContainerState {
 	out := slices.Clone(states)
 	for i := range out {
-		if slices.ContainsFunc(restarted, func(c reconcile.Container) bool { return c.ID == out[i].ID }) {
+		if slices.Contains(restarted, out[i].ID) {
 			out[i].Ready, out[i].Message = false, "is being restarted"
 		}
 	}
@@ -177,8 +197,8 @@ func down(states []contracts.ContainerState, restarted []reconcile.Container) []
 }
 
 func (w *Worker) recoverTime() time.Duration {
-	if w.want != nil && w.want.Deadline > 0 {
-		return w.want.Deadline
+	if w.target != nil && w.target.DeadlineSeconds > 0 {
+		return time.Duration(w.target.DeadlineSeconds) * time.Second
 	}
 	return recoverLimit
 }

@@ -10,13 +10,13 @@ import (
 	"github.com/nationtech/fleet/contracts"
 )
 
-// logTimeout bounds the look at a container's log: a report must not wait for it.
+// logTimeout bounds the look at a log: a report must not wait for it.
 const logTimeout = 2 * time.Second
 
 // carryOut chooses between what was told and what was healthy before, and begins
 // anew with it.
 func (w *Worker) carryOut() {
-	w.target, w.want, w.refusal = w.order, nil, nil
+	w.target, w.refusal = w.order, nil
 	if u := w.record.Undone; u != nil && w.order != nil {
 		if u.Digest == w.order.Digest && w.good != nil {
 			w.target = w.good
@@ -25,14 +25,15 @@ func (w *Worker) carryOut() {
 		}
 	}
 	if w.order != nil {
-		w.refusal = w.o.Allow.Check(w.order.Score.Podman)
+		w.refusal = w.o.Allow.Check(w.order.Score)
 	}
 	if w.refusal != nil && w.good != nil {
 		w.target = w.good // what ran before goes on
 	}
 	w.failures, w.retryAt = 0, time.Time{}
-	w.endPull()
-	clear(w.pulled)
+	for _, e := range w.engines {
+		e.begin()
+	}
 	clear(w.held)
 	w.began = time.Now()
 	if w.target != nil && w.target.Digest != w.record.Carried {
@@ -111,17 +112,21 @@ func (w *Worker) retold(a reconcile.Assessment) (reconcile.Assessment, string) {
 	return a, u.Log
 }
 
-// tail is the end of the log of the container that is to blame for how it stands.
-func (w *Worker) tail(a reconcile.Assessment) string {
+// blamed is the end of the log of what is to blame for how it stands.
+func (w *Worker) blamed(a reconcile.Assessment) string {
 	for _, c := range a.Containers {
 		if c.ID == "" || c.Ready {
 			continue
 		}
+		e := w.engines[w.holds()]
+		if e == nil {
+			return ""
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), logTimeout)
 		defer cancel()
-		log, err := w.o.Driver.Log(ctx, c.ID)
+		log, err := e.tail(ctx, c.ID)
 		if err != nil {
-			w.log.Debug("the log of a failing container can't be read", "container", c.Name, "error", err)
+			w.log.Debug("the log of what fails can't be read", "name", c.Name, "error", err)
 		}
 		return log
 	}

@@ -1,7 +1,10 @@
 // Package worker carries out one deployment: it looks at what the runtime has,
-// has package reconcile decide, does the steps, and reports. It looks again when
-// it is told something new, when the runtime tells of an event, when a probe
+// has package reconcile or machines decide, does the steps, and reports. It looks again
+// when it is told something new, when the runtime tells of an event, when a probe
 // changes its mind, and from time to time.
+//
+// What it is told, what it goes back to, what it refuses and what it reports is the same
+// for all runtimes; pods and machines are an engine each.
 package worker
 
 import (
@@ -17,31 +20,14 @@ import (
 	"github.com/nationtech/fleet/contracts"
 )
 
-// Driver is a runtime. Its errors are *reconcile.Failure.
-type Driver interface {
-	// Observe is what the runtime has of a deployment; want is nil when nothing is
-	// desired.
-	Observe(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) (reconcile.Observed, error)
-	// Do carries out a step; one whose work is done already succeeds.
-	Do(ctx context.Context, want *reconcile.Desired, s reconcile.Step) error
-	// Settle removes what is no longer needed beside containers.
-	Settle(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) error
-	// Rootless reports whether only pods themselves reach their network.
-	Rootless(ctx context.Context) (bool, error)
-	// Address is where the pod with that infra container is reached.
-	Address(ctx context.Context, infraID string) (reconcile.Address, error)
-	// Log is the end of a container's log.
-	Log(ctx context.Context, id string) (string, error)
-	// Exec runs a probe's command in a container.
-	Exec(ctx context.Context, id string, spec contracts.Container, command []string) error
-}
-
 // Options are what all workers of a device share.
 type Options struct {
-	Driver   Driver
+	// Pods and Machines are the device's runtimes, nil for what it has not.
+	Pods     Pods
+	Machines Machines
 	Settings reconcile.Settings
 	// Allow is what scores may reach of the device.
-	Allow  policy.Podman
+	Allow  policy.Device
 	BootID string
 	// Save keeps a record on disk, before it is reported.
 	Save func(store.Record) error
@@ -58,20 +44,15 @@ type Worker struct {
 	name contracts.DeploymentName
 	log  *slog.Logger
 	wake chan struct{}
+	// engines by the name of their driver; pods is the one of podman, nil for none.
+	engines map[string]engine
+	pods    *pods
 
 	mu      sync.Mutex
 	told    bool                    // whether there is anything to do yet
 	desired *contracts.DesiredState // nil is to be removed
 	issued  int64                   // the number of the newest order
 	changed bool                    // desired since the last look
-	byHand  map[string]bool
-	events  map[string]bool // containers that something happened to
-	// When the agent itself last stopped a container, and last started one again;
-	// late are those of which podman told only then that somebody stopped them.
-	stopped, again map[string]time.Time
-	late           map[string]bool
-	// ended is when the agent saw that a container had ended.
-	ended map[string]time.Time
 	// restarts are those that were asked for; over tells that Run has ended.
 	restarts []*restart
 	over     bool
@@ -85,11 +66,7 @@ type Worker struct {
 	began               time.Time
 	// refusal is why the device does not carry out the order; nil when it does.
 	refusal *policy.Refusal
-	want    *reconcile.Desired
-	pulls   *pulling
-	pulled  map[string]bool
-	probers map[string]*probing
-	// held are the steps that failed, by reconcile.Step.Key.
+	// held are the steps that failed, by their keys.
 	held map[string]hold
 	// failures in a row of a look itself, and when the next try is due.
 	failures int
@@ -103,11 +80,21 @@ type Worker struct {
 // was last healthy; it does nothing until Set or Remove and Run.
 func New(n contracts.DeploymentName, r store.Record, good *contracts.DesiredState, o Options) *Worker {
 	r.Report.Deployment = n
-	if good != nil && o.Allow.Check(good.Score.Podman) != nil {
+	if good != nil && o.Allow.Check(good.Score) != nil {
 		good = nil // the device has become stricter since
 	}
-	return &Worker{o: o, good: good, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
-		byHand: map[string]bool{}, events: map[string]bool{}, stopped: map[string]time.Time{}, again: map[string]time.Time{}, ended: map[string]time.Time{}, late: map[string]bool{}, record: r, pulled: map[string]bool{}, held: map[string]hold{}, probers: map[string]*probing{}}
+	w := &Worker{
+		o: o, good: good, name: n, sent: counts(r.Report), log: o.Logger.With("deployment", string(n)), wake: make(chan struct{}, 1),
+		engines: map[string]engine{}, record: r, held: map[string]hold{},
+	}
+	if o.Pods != nil {
+		w.pods = newPods(w)
+		w.engines[contracts.DriverPodman] = w.pods
+	}
+	if o.Machines != nil {
+		w.engines[contracts.DriverKVM] = newMachines(w)
+	}
+	return w
 }
 
 // Set tells what shall run.
@@ -144,24 +131,23 @@ func same(a, b *contracts.DesiredState) bool {
 	return a.Digest == b.Digest && a.Revision == b.Revision && a.DeadlineSeconds == b.DeadlineSeconds && a.Sealed.Same(b.Sealed)
 }
 
-// tardy is how long after the end of a container podman may tell who ended it.
-const tardy = 5 * time.Second
-
-// Event tells that something happened to a container, perhaps by hand. Podman
-// tells first that a container has ended and then that somebody stopped it, and
-// says the same of what the agent stops.
+// Event tells that something happened to a container, perhaps by hand. What happens to a
+// machine needs a Look alone: libvirt says afterwards how it came about.
 func (w *Worker) Event(container string, byHand bool) {
-	w.mu.Lock()
-	w.events[container] = true
-	switch {
-	case !byHand, time.Since(w.stopped[container]) < tardy:
-	case time.Since(w.again[container]) < tardy:
-		w.late[container] = true
-	default:
-		w.byHand[container] = true
+	if w.pods != nil {
+		w.pods.event(container, byHand)
 	}
-	w.mu.Unlock()
 	w.Look()
+}
+
+// Driver is the name of the driver that carries out what was told; empty for nothing.
+func (w *Worker) Driver() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.desired == nil {
+		return ""
+	}
+	return w.desired.Score.Driver()
 }
 
 // Look makes the worker look soon.
@@ -179,10 +165,13 @@ const (
 	gather   = 20 * time.Millisecond
 )
 
-// Run works until the context ends. Containers stay as they are then.
+// Run works until the context ends. Containers and machines stay as they are then.
 func (w *Worker) Run(ctx context.Context) {
-	defer w.stopProbers()
-	defer w.endPull()
+	defer func() {
+		for _, e := range w.engines {
+			e.stop()
+		}
+	}()
 	defer w.endRestarts()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -206,6 +195,9 @@ func (w *Worker) Run(ctx context.Context) {
 
 // turn takes one turn and returns the time to the next; 0 is never.
 func (w *Worker) turn(ctx context.Context) time.Duration {
+	if w.pods != nil {
+		w.pods.takeEvents()
+	}
 	if !w.adopt() {
 		w.doRestarts(ctx)
 		return 0
@@ -239,10 +231,6 @@ func (w *Worker) adopt() bool {
 	if !w.told {
 		return false
 	}
-	for id := range w.events {
-		w.dropProber(id)
-	}
-	clear(w.events)
 	if !w.changed {
 		return true
 	}
