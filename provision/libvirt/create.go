@@ -5,8 +5,6 @@ import (
 	"encoding/xml"
 	"errors"
 	"fmt"
-
-	rpc "github.com/digitalocean/go-libvirt"
 )
 
 // leastSpace is what making the smallest volume takes, roughly: a pool that has less is

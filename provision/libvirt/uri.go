@@ -216,7 +216,7 @@ func (u URI) String() string {
 	}
 	b.WriteString("/system")
 	if u.socket != "" {
-		b.WriteString("?socket=" + (&url.URL{Path: u.socket}).EscapedPath())
+		b.WriteString("?socket=" + strings.ReplaceAll(url.QueryEscape(u.socket), "%2F", "/"))
 	}
 	return b.String()
 }
