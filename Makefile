@@ -32,8 +32,14 @@ demo: ## Bring up a whole fleet, roll out changes with git push; KEEP=1 leaves i
 root-demo: deps build
 	$(BIN)/demo up --bin $(BIN) --manifests manifests $(if $(KEEP),--keep)
 
+.PHONY: demo-kvm root-demo-kvm
+demo-kvm: ## Boot a virtual machine that joins a fleet, roll out to it with git push; KEEP=1 leaves it running
+	$(AS_ROOT)
+root-demo-kvm: deps deps-machines build
+	$(BIN)/demo up --machine --bin $(BIN) --manifests manifests $(if $(KEEP),--keep)
+
 .PHONY: demo-down root-demo-down
-demo-down: ## Remove every trace of the demo
+demo-down: ## Remove every trace of either demo
 	$(AS_ROOT)
 root-demo-down:
 	@[ -x $(BIN)/demo ] || $(GO_BUILD) -o $(BIN)/ ./test/demo # after make clean
@@ -43,7 +49,7 @@ root-demo-down:
 .PHONY: test root-test
 test: ## Run every test; sets up all that it needs
 	$(AS_ROOT)
-root-test: deps build lint verify root-test-unit test-tools test-cluster test-attack test-load root-test-e2e
+root-test: deps deps-machines build lint verify root-test-unit test-tools test-cluster test-attack test-load root-test-e2e root-test-kvm
 
 ##@ Build
 
@@ -66,19 +72,29 @@ build-test: ## Build the demo, its workload, kubectl and the control plane that 
 deps: ## Install the Debian packages that demo and tests need
 	@test/deps.sh
 
+.PHONY: deps-machines
+deps-machines: ## Install the Debian packages that virtual machines need
+	@test/deps.sh machines
+
 ##@ Test
 
 .PHONY: test-unit root-test-unit
 test-unit: ## Unit tests, and the kinds against a real kube-apiserver
 	$(AS_ROOT)
 root-test-unit:
-	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|cluster|e2e|load)$$')
+	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -timeout 20m $$(go list ./... | grep -vE '/test/(attack|cluster|e2e|kvm|load)$$')
 
 .PHONY: test-e2e root-test-e2e
 test-e2e: ## From a Git push to containers, with everything on the way killed in between
 	$(AS_ROOT)
 root-test-e2e:
 	go test -count=1 -timeout 20m -v ./test/e2e
+
+.PHONY: test-kvm root-test-kvm
+test-kvm: ## A virtual machine as a device, its power cut; virtual machines as what a device runs
+	$(AS_ROOT)
+root-test-kvm: deps deps-machines build
+	go test -count=1 -timeout 30m -v ./test/kvm
 
 .PHONY: test-attack
 test-attack: build ## Attack a fleet as it is installed: by devices, strangers, thieves and the broker

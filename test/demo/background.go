@@ -33,7 +33,11 @@ func (d *demo) background(ctx context.Context, out io.Writer) error {
 		return err
 	}
 	defer log.Close()
-	child := exec.Command(self, "up", "--keep", "--attached", "--dir", d.dir, "--bin", d.bin, "--manifests", d.manifests)
+	args := []string{"up", "--keep", "--attached", "--dir", d.dir, "--bin", d.bin, "--manifests", d.manifests}
+	if d.machine {
+		args = append(args, "--machine")
+	}
+	child := exec.Command(self, args...)
 	child.Stdout, child.Stderr = log, log
 	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := child.Start(); err != nil {
@@ -56,7 +60,7 @@ func (d *demo) background(ctx context.Context, out io.Writer) error {
 		shown = len(all)
 		return string(all), err
 	}
-	err = env.Until(ctx, 10*time.Minute, "demo up", func(context.Context) error {
+	err = env.Until(ctx, d.patience(), "demo up", func(context.Context) error {
 		all, err := show()
 		if err != nil {
 			return err

@@ -14,13 +14,35 @@ import (
 	"github.com/nationtech/fleet/test/env"
 )
 
-// pushes is how many deliveries are timed.
-const pushes = 5
-
 type demo struct {
 	dir, bin, manifests string
-	progress            *env.Progress
-	fleet               *env.Fleet
+	// machine has one virtual machine as the device, and not three with a podman each.
+	machine  bool
+	progress *env.Progress
+	fleet    *env.Fleet
+}
+
+// pushes is how many deliveries are timed. On a machine, which may be emulated, each takes
+// its time.
+func (d *demo) pushes() int {
+	if d.machine {
+		return 1
+	}
+	return 5
+}
+
+// all is who serves when a delivery is complete.
+func (d *demo) all() string {
+	if d.machine {
+		return "the machine serves"
+	}
+	return "all three devices serve"
+}
+
+// step is one part of bringing up.
+type step struct {
+	name string
+	do   func() error
 }
 
 // up is the whole demo: bring up, deliver, show, and remove again unless it is
@@ -55,7 +77,7 @@ func (d *demo) up(ctx context.Context, keep bool) (err error) {
 		return err
 	}
 	if !keep {
-		d.progress.Say("\nTry next: `make demo KEEP=1` leaves it running, so that you can push changes yourself.")
+		d.progress.Say("\nTry next: `make %s KEEP=1` leaves it running, so that you can push changes yourself.", d.target())
 		return nil
 	}
 	d.sayWhatNext()
@@ -68,40 +90,31 @@ func (d *demo) bringUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if d.machine {
+		return d.bringUpMachine(ctx, bin)
+	}
 	d.fleet, err = env.New(env.Options{Dir: d.dir, Bin: bin}, "shop-1", "shop-2", "shop-3")
 	if err != nil {
 		return err
 	}
 	// Somebody who tries the demo will want a look inside.
 	d.fleet.Devices[0].Commands = map[string]string{"exec": "allow"}
-	d.progress.Say("Bringing up a fleet in %s (logs in %s)\n", d.dir, filepath.Join(d.dir, "logs"))
 	var image string
-	for _, step := range []struct {
-		name string
-		do   func() error
-	}{
-		{"control plane: etcd, kube-apiserver, Flux, NATS, Git, registry", func() error { return d.fleet.StartControlPlane(ctx) }},
-		{"keys, certificates, and the fleet operator with its own rights and no more", func() error { return d.fleet.InstallOperator(ctx, d.manifests) }},
-		{"image hello:v1 to v" + fmt.Sprint(pushes+1), func() (err error) {
-			for v := pushes + 1; v >= 1; v-- {
-				if image, err = d.fleet.PushHello(ctx, version(v)); err != nil {
-					return err
-				}
-			}
-			return nil
-		}},
-		{"kubectl fleet repo init", func() error { return d.fleet.Scaffold(ctx, image) }},
-		{"git push", func() error {
-			_, err := d.fleet.Repository.Push(ctx, "Begin the fleet")
+	err = d.steps(
+		step{"control plane: etcd, kube-apiserver, Flux, NATS, Git, registry", func() error { return d.fleet.StartControlPlane(ctx) }},
+		step{"keys, certificates, and the fleet operator with its own rights and no more", func() error { return d.fleet.InstallOperator(ctx, d.manifests) }},
+		step{d.images(), func() (err error) {
+			image, err = d.pushImages(ctx)
 			return err
 		}},
-		{"Flux syncs the repository: three devices are awaited", func() error { return d.fleet.Sync(ctx) }},
-		{"a join token; three devices, each with a podman and an agent of its own user, join with it", func() error { return d.fleet.JoinDevices(ctx) }},
-		{"all three devices serve v1", func() error { return d.fleet.AllServe(ctx, version(1)) }},
-	} {
-		if err := d.progress.Step(step.name, step.do); err != nil {
-			return err
-		}
+		step{"kubectl fleet repo init", func() error { return d.fleet.Scaffold(ctx, image) }},
+		step{"git push", func() error { return d.begin(ctx) }},
+		step{"Flux syncs the repository: three devices are awaited", func() error { return d.fleet.Sync(ctx) }},
+		step{"a join token; three devices, each with a podman and an agent of its own user, join with it", func() error { return d.fleet.JoinDevices(ctx) }},
+		step{"all three devices serve v1", func() error { return d.fleet.AllServe(ctx, version(1)) }},
+	)
+	if err != nil {
+		return err
 	}
 	if why := d.fleet.Rootful; why != nil {
 		d.progress.Say("The devices' podmans and agents run as root here: %v", why)
@@ -109,13 +122,40 @@ func (d *demo) bringUp(ctx context.Context) error {
 	return nil
 }
 
+func (d *demo) steps(all ...step) error {
+	d.progress.Say("Bringing up a fleet in %s (logs in %s)\n", d.dir, filepath.Join(d.dir, "logs"))
+	for _, s := range all {
+		if err := d.progress.Step(s.name, s.do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *demo) images() string { return fmt.Sprintf("image hello:v1 to v%d", d.pushes()+1) }
+
+// pushImages pushes every version of hello to the registry, and returns the first.
+func (d *demo) pushImages(ctx context.Context) (image string, err error) {
+	for v := d.pushes() + 1; v >= 1; v-- {
+		if image, err = d.fleet.PushHello(ctx, version(v)); err != nil {
+			return "", err
+		}
+	}
+	return image, nil
+}
+
+func (d *demo) begin(ctx context.Context) error {
+	_, err := d.fleet.Repository.Push(ctx, "Begin the fleet")
+	return err
+}
+
 func version(n int) string { return fmt.Sprintf("v%d", n) }
 
 // deliver pushes new versions and prints how long each hop took.
 func (d *demo) deliver(ctx context.Context) error {
-	d.progress.Say("\nNow `git push` a new version of hello, %d times:\n", pushes)
+	d.progress.Say("\nNow `git push` a new version of hello, %s:\n", times(d.pushes()))
 	var totals []time.Duration
-	for v := 2; v <= pushes+1; v++ {
+	for v := 2; v <= d.pushes()+1; v++ {
 		delivery, err := d.fleet.Deliver(ctx, version(v-1), version(v))
 		if err != nil {
 			return fmt.Errorf("roll out hello %s: %w", version(v), err)
@@ -127,9 +167,20 @@ func (d *demo) deliver(ctx context.Context) error {
 		}
 	}
 	slices.Sort(totals)
-	d.progress.Say("\nFrom git push until all three devices serve the new version: median %s of %d pushes, fastest %s, slowest %s.",
-		seconds(totals[len(totals)/2]), len(totals), seconds(totals[0]), seconds(totals[len(totals)-1]))
+	if len(totals) == 1 {
+		d.progress.Say("\nFrom git push until %s the new version: %s.", d.all(), seconds(totals[0]))
+		return nil
+	}
+	d.progress.Say("\nFrom git push until %s the new version: median %s of %d pushes, fastest %s, slowest %s.",
+		d.all(), seconds(totals[len(totals)/2]), len(totals), seconds(totals[0]), seconds(totals[len(totals)-1]))
 	return nil
+}
+
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return fmt.Sprintf("%d times", n)
 }
 
 func seconds(d time.Duration) string { return fmt.Sprintf("%.2f s", d.Seconds()) }
@@ -144,25 +195,39 @@ func (d *demo) show(ctx context.Context) error {
 }
 
 func (d *demo) sayWhatNext() {
+	if d.machine {
+		d.sayWhatNextWithMachine()
+		return
+	}
+	d.progress.Say(`
+%s
+Look:    kubectl fleet status -n %[2]s --watch
+         kubectl fleet top -n %[2]s
+         kubectl fleet logs -n %[2]s shop-1.hello --follow; curl %[3]s
+         kubectl fleet exec -n %[2]s -it shop-1.hello -- /hello talk
+%[4]s
+Break:   kill an agent, the operator, a container; it comes back to what Git says
+End:     make demo-down`,
+		d.shell(), env.Namespace, d.fleet.Devices[0].HelloURL(), d.change())
+}
+
+// shell is what to type first.
+func (d *demo) shell() string {
 	shell := ""
 	if os.Getenv("SUDO_USER") != "" {
 		shell = "\n  sudo -s # the demo's files are root's"
 	}
-	d.progress.Say(`
-%s%s
+	return fmt.Sprintf(`%s%s
   export KUBECONFIG=%s
   export PATH=%s:$PATH
+`, readyLine, shell, d.fleet.ControlPlane.Kubeconfig, d.fleet.Bin)
+}
 
-Look:    kubectl fleet status -n %[5]s --watch
-         kubectl fleet top -n %[5]s
-         kubectl fleet logs -n %[5]s shop-1.hello --follow; curl %[6]s
-         kubectl fleet exec -n %[5]s -it shop-1.hello -- /hello talk
-Change:  cd %[7]s
-         edit %[8]s/kustomization.yaml (newTag: v1 to v%[9]d are there), git commit -am "Try a version", git push
-Break:   kill an agent, the operator, a container; it comes back to what Git says
-End:     make demo-down`,
-		readyLine, shell, d.fleet.ControlPlane.Kubeconfig, d.fleet.Bin, env.Namespace,
-		d.fleet.Devices[0].HelloURL(), d.fleet.Repository.Dir, env.Overlay, pushes+1)
+// change is how to change what runs.
+func (d *demo) change() string {
+	return fmt.Sprintf(`Change:  cd %s
+         edit %s/kustomization.yaml (newTag: v1 to v%d are there), git commit -am "Try a version", git push`,
+		d.fleet.Repository.Dir, env.Overlay, d.pushes()+1)
 }
 
 // remove stops the fleet and removes its folder, unless its logs are still needed

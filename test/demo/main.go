@@ -29,6 +29,7 @@ func command() *cobra.Command {
 	}
 	up.Flags().StringVar(&d.bin, "bin", "bin", "folder of the binaries")
 	up.Flags().StringVar(&d.manifests, "manifests", "manifests", "folder of the manifests")
+	up.Flags().BoolVar(&d.machine, "machine", false, "a virtual machine as the device, for which libvirt and QEMU are needed")
 	up.Flags().BoolVar(&keep, "keep", false, "leave the fleet running until `demo down`")
 	up.Flags().BoolVar(&attached, "attached", false, "with --keep: stay in the foreground")
 	_ = up.Flags().MarkHidden("attached")

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -33,6 +35,9 @@ type Device struct {
 	Overlay string
 	// Commands are those that the agent's configuration allows or denies.
 	Commands map[string]string
+	// Pool is where the agent keeps the disks of virtual machines, on the fleet's libvirtd;
+	// without it the device has none.
+	Pool string
 
 	dir string
 }
@@ -61,8 +66,8 @@ func (o Options) newDevice(id, hostIP string, helloPort int) (*Device, error) {
 	}}, nil
 }
 
-// configure writes the agent's configuration.
-func (d *Device) configure() error {
+// configure writes the agent's configuration. The hypervisor is the fleet's, if it has one.
+func (d *Device) configure(h *hypervisor) error {
 	config := map[string]any{
 		"device": d.ID, "stateDir": filepath.Join(d.dir, "state"), "hostIP": d.HostIP, "heartbeatInterval": "2s",
 	}
@@ -71,6 +76,12 @@ func (d *Device) configure() error {
 	}
 	if d.Podman != nil {
 		config["podman"] = map[string]any{"socket": d.Podman.Socket}
+	}
+	if d.Pool != "" {
+		if err := h.admit(d.Agent.UID); err != nil {
+			return err
+		}
+		config["kvm"] = map[string]any{"uri": h.daemon.URI().String(), "pool": d.Pool}
 	}
 	raw, err := yaml.Marshal(config)
 	if err != nil {
@@ -139,14 +150,23 @@ type Greeting struct {
 }
 
 // HelloURL is where the Deployment hello answers.
-func (d *Device) HelloURL() string { return fmt.Sprintf("http://%s:%d/", d.HostIP, d.HelloPort) }
+func (d *Device) HelloURL() string { return helloURL(d.HostIP, d.HelloPort) }
+
+func helloURL(host string, port int) string {
+	return "http://" + net.JoinHostPort(host, strconv.Itoa(port)) + "/"
+}
 
 // Greet asks the device's hello.
 func (d *Device) Greet(ctx context.Context) (Greeting, error) {
+	return greet(ctx, d.ID, d.HelloURL(), "the agent's log is "+d.Agent.Log)
+}
+
+// greet asks the hello of a device; hint says where to look when nothing answers.
+func greet(ctx context.Context, id, url, hint string) (Greeting, error) {
 	var g Greeting
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, d.HelloURL(), nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return g, err
 	}
@@ -154,11 +174,11 @@ func (d *Device) Greet(ctx context.Context) (Greeting, error) {
 	request.Close = true
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return g, fmt.Errorf("%s: %w on %s; the agent's log is %s: %w", d.ID, ErrNotServing, d.HelloURL(), d.Agent.Log, err)
+		return g, fmt.Errorf("%s: %w on %s; %s: %w", id, ErrNotServing, url, hint, err)
 	}
 	defer response.Body.Close()
 	if err := json.NewDecoder(response.Body).Decode(&g); err != nil {
-		return g, fmt.Errorf("%s: decode greeting of %s: %w", d.ID, d.HelloURL(), err)
+		return g, fmt.Errorf("%s: decode greeting of %s: %w", id, url, err)
 	}
 	return g, nil
 }

@@ -49,6 +49,7 @@ type Fleet struct {
 	Standby    *Process
 	Devices    []*Device
 	Simulated  []*Simulated
+	Machines   []*Machine
 	Repository *Repository
 	// Client may do everything; it exists after StartControlPlane.
 	Client client.WithWatch
@@ -58,6 +59,7 @@ type Fleet struct {
 
 	operatorHealth, operatorLive, operatorKubeconfig string
 	addresses                                        *addresses
+	hypervisor                                       *hypervisor
 }
 
 // New prepares the folders of a fleet and reserves the addresses of its devices,
@@ -252,7 +254,7 @@ func (f *Fleet) PrepareDevices(ctx context.Context) error {
 			if err := d.startPodman(ctx, f.Rootful == nil, f.ControlPlane.Registry); err != nil {
 				return err
 			}
-			return d.configure()
+			return d.configure(f.hypervisor)
 		})
 	}
 	return group.Wait()
@@ -290,6 +292,9 @@ func (f *Fleet) Scaffold(ctx context.Context, image string) error {
 	for _, d := range f.Devices {
 		args = append(args, "--device", d.Overlay+"/"+d.ID)
 		lab = lab || d.Overlay == gitops.LabOverlay
+	}
+	for _, m := range f.Machines {
+		args = append(args, "--device", gitops.FieldOverlay+"/"+m.ID)
 	}
 	if _, err := f.Kubectl(ctx, args...); err != nil {
 		return err
@@ -363,7 +368,7 @@ func (f *Fleet) SparePort() int { return f.addresses.Spare }
 // AllServe waits until every device serves the version of hello.
 func (f *Fleet) AllServe(ctx context.Context, version string) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for _, d := range f.Devices {
+	for _, d := range f.servers() {
 		group.Go(func() error { return d.Serves(ctx, version) })
 	}
 	return group.Wait()
@@ -385,6 +390,9 @@ func (f *Fleet) Close() error {
 		}
 	}
 	_ = group.Wait() // the errors are in errs
+	if f.hypervisor != nil {
+		errs = append(errs, f.hypervisor.close())
+	}
 	if f.Standby != nil {
 		f.Standby.Stop(10 * time.Second)
 	}

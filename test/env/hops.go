@@ -43,7 +43,7 @@ func (f *Fleet) Deliver(ctx context.Context, from, to string) (*Delivery, error)
 }
 
 func (f *Fleet) follow(ctx context.Context, version string, push func() (string, error)) (*Delivery, error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, f.patience())
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 
@@ -115,7 +115,7 @@ func (f *Fleet) follow(ctx context.Context, version string, push func() (string,
 		})
 	})
 	var serving sync.WaitGroup
-	for _, d := range f.Devices {
+	for _, d := range f.servers() {
 		serving.Add(1)
 		group.Go(func() error {
 			defer serving.Done()
@@ -169,6 +169,31 @@ func each(ctx context.Context, w watch.Interface, what string, done func(client.
 			}
 		}
 	}
+}
+
+// server is a device, of whatever kind, that answers as hello.
+type server interface {
+	// Serves waits until it answers with the version.
+	Serves(ctx context.Context, version string) error
+}
+
+func (f *Fleet) servers() []server {
+	var all []server
+	for _, d := range f.Devices {
+		all = append(all, d)
+	}
+	for _, m := range f.Machines {
+		all = append(all, m)
+	}
+	return all
+}
+
+// patience is how long a delivery may take. A machine may be emulated.
+func (f *Fleet) patience() time.Duration {
+	if len(f.Machines) > 0 {
+		return machinePatience
+	}
+	return time.Minute
 }
 
 // Serves waits until the device's hello answers with the version.

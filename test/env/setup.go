@@ -19,8 +19,14 @@ func (f *Fleet) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := run(ctx, f.Dir, "/usr/bin/env", "KUBECONFIG="+kubeconfig, "RUNTIME_NAMESPACE="+systemNamespace,
-		filepath.Join(f.Bin, "fleet-operator"), "setup", "--nats-tls-dir", f.natsDir()); err != nil {
+	args := []string{
+		"KUBECONFIG=" + kubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace,
+		filepath.Join(f.Bin, "fleet-operator"), "setup", "--nats-tls-dir", f.natsDir(),
+	}
+	if f.hypervisor != nil {
+		args = append(args, "--nats-name", f.hypervisor.gateway().String())
+	}
+	if _, err := run(ctx, f.Dir, "/usr/bin/env", args...); err != nil {
 		return err
 	}
 	for _, volume := range []struct{ secret, dir string }{
