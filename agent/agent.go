@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/nationtech/fleet/agent/config"
+	"github.com/nationtech/fleet/agent/driver/kvm"
 	"github.com/nationtech/fleet/agent/driver/podman"
 	"github.com/nationtech/fleet/agent/facts"
 	"github.com/nationtech/fleet/agent/identity"
@@ -19,7 +20,7 @@ import (
 	"github.com/nationtech/fleet/internal/version"
 )
 
-// Run runs the agent until the context ends. Containers go on running then. An
+// Run runs the agent until the context ends. Containers and machines go on running then. An
 // error is one of configuration or disk; whatever is away comes back.
 func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	disk, err := store.Open(c.StateDir, log)
@@ -46,10 +47,10 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	driver, err := podman.New(podman.Options{
+	open := func(s *contracts.Sealed) (map[string][]byte, error) { return s.Open(curve) }
+	pods, err := podman.New(podman.Options{
 		Device: c.Device, Socket: c.Podman.Socket, Network: c.Podman.Network,
-		VolumeDir: filepath.Join(c.StateDir, "volumes"), Logger: log,
-		Open: func(s *contracts.Sealed) (map[string][]byte, error) { return s.Open(curve) },
+		VolumeDir: filepath.Join(c.StateDir, "volumes"), Logger: log, Open: open,
 	})
 	if err != nil {
 		return err
@@ -72,11 +73,20 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	}
 	defer nc.Close()
 	d := &Device{
-		Config: c, Conn: nc, Driver: driver, Memory: disk, PublicKey: publicKey, Curve: vouched, Log: log, WhyRefused: shutOut.why,
+		Config: c, Conn: nc, Podman: pods, Memory: disk, PublicKey: publicKey, Curve: vouched, Log: log, WhyRefused: shutOut.why,
 		Facts: func() contracts.DeviceInfo { return facts.Gather(c.StateDir) },
 		OnHandover: func(h contracts.Handover) error {
 			return trust.Update(c.StateDir, func(t *trust.Trust) { t.Operator, t.HandedOver = h.To, h.Issued })
 		},
+	}
+	if k := c.KVM; k != nil {
+		machines := kvm.New(kvm.Options{Device: c.Device, URI: k.URI, Pool: k.Pool, Emulate: k.Emulate, Open: open, Logger: log})
+		defer func() {
+			if err := machines.Close(); err != nil {
+				log.Debug("the connection to libvirt was not closed well", "error", err)
+			}
+		}()
+		d.KVM = machines
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var parts sync.WaitGroup

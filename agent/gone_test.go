@@ -45,7 +45,7 @@ func TestWhatIsToldWhileItGoesIsNeitherLostNorForgotten(t *testing.T) {
 	})
 	ctx, cancel := context.WithCancel(t.Context())
 	f := &fleet{ctx: ctx, disk: disk, log: log, workers: map[contracts.DeploymentName]*running{}}
-	f.options = worker.Options{Driver: idle{}, Save: disk.PutRecord, SaveGood: disk.PutGood, Report: func(contracts.DeploymentState) {}, Logger: log}
+	f.options = worker.Options{Pods: idle{}, Save: disk.PutRecord, SaveGood: disk.PutGood, Report: func(contracts.DeploymentState) {}, Logger: log}
 	t.Cleanup(func() { cancel(); f.wait() })
 
 	score := contracts.ReconcileScore{Podman: &contracts.PodmanScore{RestartPolicy: "Always",

@@ -126,12 +126,17 @@ func (p *presence) info(ctx context.Context) contracts.DeviceInfo {
 		i.RefusedReason = fmt.Sprintf("deployment %s: %s", p.refused.Deployment, p.refused.Reason)
 	}
 	p.mu.Unlock()
-	v, err := p.device.Driver.Version(ctx)
-	if err != nil {
-		p.device.Log.Warn("podman does not answer", "error", err)
-		return i
+	for name, d := range p.device.drivers() {
+		v, err := d.Version(ctx)
+		if err != nil {
+			p.device.Log.Warn("a driver does not answer", "driver", name, "error", err)
+			continue
+		}
+		if i.Drivers == nil {
+			i.Drivers = map[string]string{}
+		}
+		i.Drivers[name] = v
 	}
-	i.Drivers = map[string]string{"podman": v}
 	return i
 }
 

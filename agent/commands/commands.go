@@ -29,10 +29,23 @@ type Driver interface {
 	Run(ctx context.Context, id string, c podman.Command) (int, error)
 }
 
+// Machines is the runtime of virtual machines, as far as commands need it.
+type Machines interface {
+	// Machines of a deployment by their names in the score, and their names in libvirt.
+	Machines(ctx context.Context, n contracts.DeploymentName) (map[string]string, error)
+	// StreamConsole writes what a machine wrote to its console: the last lines, all with
+	// tail nil, and with follow what comes.
+	StreamConsole(ctx context.Context, domain string, tail *int64, follow bool, w io.Writer) error
+}
+
 // Handler carries out commands. It is a bus.CommandHandler.
 type Handler struct {
-	Allow  config.Commands
-	Driver Driver
+	Allow config.Commands
+	// Driver and Machines are nil for what the device has not.
+	Driver   Driver
+	Machines Machines
+	// DriverOf is the name of the driver that runs a deployment; empty for none.
+	DriverOf func(n contracts.DeploymentName) string
 	// Restart restarts containers of a deployment, the one of that name or with no name
 	// all, and returns which.
 	Restart func(ctx context.Context, n contracts.DeploymentName, container string) ([]string, error)
@@ -53,8 +66,14 @@ func (h *Handler) Ping() (contracts.Pong, error) {
 func (h *Handler) Prepare(ctx context.Context, r contracts.CommandRequest) (bus.Task, error) {
 	switch {
 	case r.Logs != nil && h.Allow.Logs:
+		if h.machines(r.Logs.Deployment) {
+			return h.console(ctx, *r.Logs)
+		}
 		return h.logs(ctx, *r.Logs)
 	case r.Exec != nil && h.Allow.Exec:
+		if h.machines(r.Exec.Deployment) {
+			return nil, contracts.CommandErrorf(contracts.CodeUnsupported, "deployment %s runs virtual machines, in which nothing can be executed from outside: log in with ssh, or see the console with kubectl fleet logs", r.Exec.Deployment)
+		}
 		return h.exec(ctx, *r.Exec)
 	case r.Restart != nil && h.Allow.Restart:
 		return h.restart(*r.Restart), nil
@@ -120,6 +139,9 @@ func (h *Handler) restart(r contracts.RestartRequest) bus.Task {
 }
 
 func (h *Handler) find(ctx context.Context, n contracts.DeploymentName, container string) (reconcile.Container, error) {
+	if h.Driver == nil {
+		return reconcile.Container{}, contracts.CommandErrorf(contracts.CodeNotFound, "this device has no container of deployment %s", n)
+	}
 	all, err := h.Driver.Containers(ctx, n)
 	if err != nil {
 		return reconcile.Container{}, err

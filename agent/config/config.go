@@ -39,6 +39,8 @@ type Config struct {
 	// empty is every address.
 	HostIP string
 	Podman Podman
+	// KVM is nil for a device that runs no machines.
+	KVM *KVM
 	// Commands are those that the device carries out; the others it refuses.
 	Commands Commands
 	Log      Log
@@ -187,6 +189,7 @@ func (c *Config) fields() fields {
 			"network": text(func(s string) error { c.Podman.Network = s; return nil }),
 			"allow":   allowFields(&c.Podman.Allow),
 		},
+		"kvm": section{func() { c.KVM = defaultKVM() }, func() fields { return c.KVM.fields() }},
 		"commands": fields{
 			"ping":    allowed(&c.Commands.Ping),
 			"logs":    allowed(&c.Commands.Logs),

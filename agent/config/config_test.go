@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/nationtech/fleet/agent/policy"
+	"github.com/nationtech/fleet/provision/libvirt"
 )
 
 const whole = `
@@ -30,6 +31,12 @@ podman:
     hostNetwork: true
     capabilities: [NET_ADMIN, cap_sys_time]
     hostPorts: [80, 8000-8999]
+kvm:
+  uri: qemu+unix:///system?socket=/run/libvirt/libvirt-sock
+  pool: machines
+  emulate: true
+  allow:
+    bridges: [br0]
 commands:
   ping: deny
   logs: deny
@@ -48,6 +55,10 @@ func TestParse(t *testing.T) {
 			HostPaths: []string{"/srv/app", "/dev/ttyUSB0"}, Privileged: true, HostNetwork: true,
 			Capabilities: []string{"NET_ADMIN", "SYS_TIME"}, HostPorts: []policy.Ports{{First: 80, Last: 80}, {First: 8000, Last: 8999}},
 		}}, Log: Log{Level: slog.LevelDebug, Format: "json"},
+		KVM: &KVM{
+			URI: libvirt.MustURI("qemu+unix:///system?socket=/run/libvirt/libvirt-sock"), Pool: "machines", Emulate: true,
+			Allow: policy.KVM{Bridges: []string{"br0"}},
+		},
 		Commands: Commands{Exec: true},
 	}
 	least := Config{
@@ -68,7 +79,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b libvirt.URI) bool { return a == b })); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -107,6 +118,11 @@ func TestParseSaysWhatIsWrongAndWhere(t *testing.T) {
 		"a path that leads up":             {"podman: {allow: {hostPaths: [/srv/../etc]}}", []string{"must be written as /etc"}},
 		"a path with a colon":              {"podman: {allow: {hostPaths: ['/srv:/etc']}}", []string{"contains a colon"}},
 		"a path below another":             {"podman: {allow: {hostPaths: [/srv/app, /srv]}}", []string{"\"/srv/app\" is below \"/srv\""}},
+		"machines on another computer":     {"kvm: {uri: 'qemu+ssh://root@host/system'}", []string{"line 1: field kvm.uri:", "is on another computer"}},
+		"a libvirt URI with a space":       {"kvm: {uri: 'qemu:/// system'}", []string{"line 1: field kvm.uri:", "space"}},
+		"a pool that is a path":            {"kvm: {pool: ../images}", []string{"is not the name of a storage pool"}},
+		"a bridge that is none":            {"kvm: {allow: {bridges: [br/0]}}", []string{"line 1: field kvm.allow.bridges: \"br/0\" is not the name of a bridge"}},
+		"a misspelt field of machines":     {"kvm: {emulated: true}", []string{"did you mean emulate?"}},
 		"a path below the root":            {"podman: {allow: {hostPaths: [/, /srv]}}", []string{"\"/srv\" is below \"/\""}},
 		"one path for a list":              {"podman: {allow: {hostPaths: /srv}}", []string{"field podman.allow.hostPaths: is text, want a list"}},
 		"a list in a list":                 {"podman: {allow: {hostPaths: [[/srv]]}}", []string{"has a list in it"}},
@@ -171,4 +187,19 @@ func FuzzParse(f *testing.F) {
 		// It must not panic, whatever it is given.
 		_, _ = Parse([]byte(s))
 	})
+}
+
+func TestMachinesAreOffUnlessTheFileHasTheSection(t *testing.T) {
+	for text, want := range map[string]bool{"device: d": false, "device: d\nkvm:": true, "device: d\nkvm: {}": true} {
+		c, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (c.KVM != nil) != want {
+			t.Errorf("%q: the section is %+v", text, c.KVM)
+		}
+		if c.KVM != nil && (c.KVM.URI.String() != "qemu:///system" || c.KVM.Pool != libvirt.PoolName() || c.KVM.Emulate) {
+			t.Errorf("%q: the defaults are %+v", text, c.KVM)
+		}
+	}
 }

@@ -146,7 +146,7 @@ func machine(spec contracts.Machine, prefix string, networks map[string]Network,
 	m.Made = Made{
 		Format: hashFormat, Stop: spec.StopSeconds,
 		MaxCPUs: cmp.Or(spec.MaxCPUs, spec.CPUs), MaxMemory: cmp.Or(spec.MaxMemoryBytes, spec.MemoryBytes),
-		Arch: spec.Arch, Type: spec.Type, Console: spec.Console, Kernel: short(spec.Kernel), Seed: m.SeedHash,
+		Arch: spec.Arch, Type: spec.Type, Console: spec.Console, Seed: m.SeedHash,
 		Disks: short(made(m.Disks)), Interfaces: short(m.Interfaces, linked),
 	}
 	return m
@@ -197,17 +197,6 @@ func (m *Machine) images() []string {
 	for _, d := range m.Disks {
 		if d.Image != "" {
 			all = append(all, d.Image)
-		}
-	}
-	return append(all, m.kernels()...)
-}
-
-func (m *Machine) kernels() []string {
-	var all []string
-	if k := m.Spec.Kernel; k != nil {
-		all = append(all, k.Kernel)
-		if k.Initrd != "" {
-			all = append(all, k.Initrd)
 		}
 	}
 	return all

@@ -17,8 +17,8 @@ type Made struct {
 	// Arch and Type are empty for the device's own.
 	Arch, Type string
 	Console    bool
-	// Kernel, Disks and Interfaces are hashes; Seed is one, or empty.
-	Kernel, Disks, Interfaces, Seed string
+	// Disks and Interfaces are hashes; Seed is one, or empty.
+	Disks, Interfaces, Seed string
 	// Stop is how many seconds the guest has to shut down. It is no difference.
 	Stop int64
 }
@@ -62,7 +62,7 @@ func (m *Made) parts() []struct {
 		number("maxMemory", &m.MaxMemory),
 		text("arch", &m.Arch), text("type", &m.Type),
 		{"console", func() string { return strconv.FormatBool(m.Console) }, func(s string) (err error) { m.Console, err = strconv.ParseBool(s); return err }},
-		text("kernel", &m.Kernel), text("disks", &m.Disks), text("interfaces", &m.Interfaces), text("seed", &m.Seed),
+		text("disks", &m.Disks), text("interfaces", &m.Interfaces), text("seed", &m.Seed),
 		number("stop", &m.Stop),
 	}
 }
@@ -127,7 +127,6 @@ func (m *Machine) differs(was Made) []string {
 	}
 	change("arch", was.Arch != is.Arch, was.Arch, is.Arch)
 	change("machineType", was.Type != is.Type, was.Type, is.Type)
-	change("kernelBoot", was.Kernel != is.Kernel, "", "")
 	change("disks", was.Disks != is.Disks, "", "")
 	change("interfaces", was.Interfaces != is.Interfaces, "", "")
 	change("cloudInit", was.Seed != is.Seed, "", "")

@@ -29,10 +29,15 @@ func (w *machinery) watch(ctx context.Context, o machines.Observed) {
 		if d == nil || d.State != machines.StateRunning || !d.Ours {
 			continue
 		}
-		if p := w.probers[d.UUID]; p != nil && p.run == int(d.Run) && p.digest == w.want.Digest {
-			continue
+		if p := w.probers[d.UUID]; p != nil && p.run == int(d.Run) {
+			if p.Health().Ready {
+				delete(w.fresh, d.UUID)
+			}
+			if p.digest == w.want.Digest {
+				continue
+			}
 		}
-		ready := w.wasReady(m.Spec.Name, d.UUID)
+		ready := !w.fresh[d.UUID] && w.wasReady(m.Spec.Name, d.UUID)
 		w.probers.drop(d.UUID)
 		w.probers[d.UUID] = w.probe(ctx, m, d, ready)
 	}

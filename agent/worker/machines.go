@@ -38,6 +38,8 @@ type machinery struct {
 	// ended is since when a machine was seen ended.
 	runs           map[string]int32
 	started, ended map[string]time.Time
+	// fresh are the machines that have begun another run and were not ready in it yet.
+	fresh map[string]bool
 	// ensured are the networks that were made or found right, and sized what machines
 	// were given last.
 	ensured map[string]string
@@ -49,7 +51,7 @@ type machinery struct {
 func newMachines(w *Worker) *machinery {
 	return &machinery{
 		Worker: w, driver: w.o.Machines, probers: probers{}, runs: map[string]int32{},
-		started: map[string]time.Time{}, ended: map[string]time.Time{},
+		started: map[string]time.Time{}, ended: map[string]time.Time{}, fresh: map[string]bool{},
 		ensured: map[string]string{}, sized: map[string]machines.Size{}, domains: map[string]string{},
 	}
 }
@@ -116,18 +118,20 @@ func (w *machinery) note(o machines.Observed) {
 	for _, d := range o.Domains {
 		there[d.UUID], w.domains[d.UUID] = true, d.Name
 		if d.Up() && d.Ended == machines.EndUnknown {
-			if w.runs[d.UUID] != d.Run {
+			if run, seen := w.runs[d.UUID]; !seen || run != d.Run {
 				w.runs[d.UUID], w.started[d.UUID] = d.Run, now
+				w.fresh[d.UUID] = w.fresh[d.UUID] || seen
 			}
 			delete(w.ended, d.UUID)
 		} else if _, seen := w.ended[d.UUID]; !seen {
-			w.ended[d.UUID] = now
+			w.ended[d.UUID], w.fresh[d.UUID] = now, true
 		}
 	}
 	gone := func(id string) bool { return !there[id] }
 	maps.DeleteFunc(w.runs, func(id string, _ int32) bool { return gone(id) })
 	maps.DeleteFunc(w.started, func(id string, _ time.Time) bool { return gone(id) })
 	maps.DeleteFunc(w.ended, func(id string, _ time.Time) bool { return gone(id) })
+	maps.DeleteFunc(w.fresh, func(id string, _ bool) bool { return gone(id) })
 	maps.DeleteFunc(w.domains, func(id, _ string) bool { return gone(id) })
 }
 
@@ -154,10 +158,21 @@ func (w *machinery) announce(s machines.Step) {
 		return // a restart is told by what comes of it
 	case s.Why != "":
 		a.Reason, a.Message = reasonRestarting, fmt.Sprintf("machine %s restarts %s", s.Machine, s.Why)
+		a.Containers = down(a.Containers, w.idsOf(s.Machine))
 	case w.record.Report.Phase == contracts.PhaseApplying && w.record.Report.Reason == reasonRestarting:
 		return // which goes on
 	}
 	w.report(a)
+}
+
+// idsOf are the UUIDs that a machine of the score was reported with.
+func (w *machinery) idsOf(name string) (ids []string) {
+	for _, c := range w.record.Report.Containers {
+		if c.Name == name {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
 }
 
 // do carries out a step and remembers what has to be.
