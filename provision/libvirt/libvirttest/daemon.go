@@ -1,4 +1,5 @@
-// Package libvirttest runs a libvirtd for a test, apart from the host's own.
+// Package libvirttest runs a libvirtd for a test, apart from the host's own. What it does
+// not do with a testing.TB is for whoever is not a test.
 //
 // It sees the host as it is but for the directories that libvirt keeps its things in, which
 // are the test's. Its bridges and DHCP servers are on the host's network, so that the test
@@ -9,6 +10,7 @@ import (
 	"bufio"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -18,7 +20,6 @@ import (
 	"strings"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 
 	rpc "github.com/digitalocean/go-libvirt"
@@ -49,50 +50,58 @@ var replaced = map[string]string{
 	"log": "/var/log/libvirt", "cache": "/var/cache/libvirt",
 }
 
-// Start starts a libvirtd with nothing in it, which ends with the test, as does all that it
-// runs. Where that can't be, the test is skipped and says why.
-func Start(t testing.TB) *Daemon {
-	t.Helper()
+// errNoNamespace tells that libvirt's directories can't be replaced here.
+var errNoNamespace = errors.New("a mount namespace can't be made")
+
+// Launch starts a libvirtd with nothing in it, which keeps its things in the folder root.
+// It ends with Close, or with this process, and with it all that it runs. The path should
+// be short, since sockets are in it.
+func Launch(ctx context.Context, root string) (*Daemon, error) {
 	if why := missing(); why != "" {
-		t.Skip("no libvirtd of the test's own: " + why)
+		return nil, errors.New("no libvirtd of its own: " + why)
 	}
-	// The path is short since sockets are in it.
-	root, err := os.MkdirTemp("", "lv")
-	if err != nil {
-		t.Fatal(err)
-	}
+	return launch(ctx, root)
+}
+
+func launch(ctx context.Context, root string) (*Daemon, error) {
 	d := &Daemon{root: root}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("the last that libvirtd said:\n%s", d.logged())
-		}
-		d.end(t)
-	})
+	if err := d.configure(); err != nil {
+		return nil, err
+	}
+	if err := d.startShell(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	err := d.tell("start")
+	if err == nil {
+		err = d.await(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+// configure writes what libvirt reads.
+func (d *Daemon) configure() error {
 	for name, content := range map[string]string{
 		// libvirtd reports what it refuses to its log too, hence the errors alone.
 		"libvirtd.conf": fmt.Sprintf("auth_unix_rw = \"none\"\nunix_sock_rw_perms = \"0700\"\nlog_outputs = \"3:file:%s\"\n",
-			filepath.Join(root, "libvirtd.log")),
+			filepath.Join(d.root, "libvirtd.log")),
 		"virtlogd.conf": "",
 		// What runs as root in a private root needs no further protection, and none that the
 		// host may not have.
 		"etc/qemu.conf": "user = \"root\"\ngroup = \"root\"\nsecurity_driver = \"none\"\nnamespaces = []\n" +
 			"cgroup_controllers = []\nremember_owner = 0\n",
 	} {
-		path := filepath.Join(root, name)
+		path := filepath.Join(d.root, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
+			return err
 		}
 		if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
+			return err
 		}
 	}
-	if err := os.Chmod(root, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	d.launch(t)
-	d.tell(t, "start")
-	d.await(t)
-	return d
+	return os.Chmod(d.root, 0o755)
 }
 
 // missing says what keeps a libvirtd from running here.
@@ -113,64 +122,61 @@ func missing() string {
 	return ""
 }
 
-// launch starts the shell that libvirtd is a child of. It ends when its standard input
-// does, so that nothing outlives a test that is killed.
-func (d *Daemon) launch(t testing.TB) {
-	t.Helper()
-	d.shell = exec.Command("sh", "-c", script, "sh", d.root)
-	d.shell.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+// startShell starts the shell that libvirtd is a child of. It ends when its standard input
+// does, so that nothing outlives a process that is killed.
+func (d *Daemon) startShell() error {
+	shell := exec.Command("sh", "-c", script, "sh", d.root)
+	shell.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	said, err := os.Create(filepath.Join(d.root, "shell.log"))
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	defer said.Close()
-	d.shell.Stderr = said
-	if d.stdin, err = d.shell.StdinPipe(); err != nil {
-		t.Fatal(err)
+	shell.Stderr = said
+	if d.stdin, err = shell.StdinPipe(); err != nil {
+		return err
 	}
-	out, err := d.shell.StdoutPipe()
+	out, err := shell.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	d.answers = bufio.NewScanner(out)
-	if err := d.shell.Start(); err != nil {
-		t.Fatal(err)
+	if err := shell.Start(); err != nil {
+		return fmt.Errorf("%w: %w", errNoNamespace, err)
 	}
+	d.shell = shell
 	if !d.answers.Scan() || d.answers.Text() != "ready" {
-		t.Skipf("no libvirtd of the test's own: a mount namespace can't be made: %s", d.logged())
+		return fmt.Errorf("%w: %s", errNoNamespace, d.logged())
 	}
+	return nil
 }
 
 // tell has the shell do something and waits until it has.
-func (d *Daemon) tell(t testing.TB, command string) {
-	t.Helper()
+func (d *Daemon) tell(command string) error {
 	if _, err := fmt.Fprintln(d.stdin, command); err != nil {
-		t.Fatalf("%s libvirtd: %v: %s", command, err, d.logged())
+		return fmt.Errorf("%s libvirtd: %w: %s", command, err, d.logged())
 	}
 	if !d.answers.Scan() || d.answers.Text() != command {
-		t.Fatalf("%s libvirtd: answered %q: %s", command, d.answers.Text(), d.logged())
+		return fmt.Errorf("%s libvirtd: answered %q: %s", command, d.answers.Text(), d.logged())
 	}
+	return nil
 }
 
 // await waits until libvirtd answers.
-func (d *Daemon) await(t testing.TB) {
-	t.Helper()
-	deadline := time.NewTimer(startTimeout)
-	defer deadline.Stop()
+func (d *Daemon) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		c, err := libvirt.Dial(ctx, d.URI(), libvirt.DialOptions{})
-		cancel()
 		if err == nil {
-			c.Close()
-			return
+			return c.Close()
 		}
 		select {
 		case <-tick.C:
-		case <-deadline.C:
-			t.Fatalf("libvirtd does not answer after %s: %v: %s", startTimeout, err, d.logged())
+		case <-ctx.Done():
+			return fmt.Errorf("libvirtd does not answer: %w: %s", err, d.logged())
 		}
 	}
 }
@@ -199,31 +205,6 @@ func (d *Daemon) HostPath(path string) string {
 	return path
 }
 
-// Dial is a connection that is closed at the end of the test.
-func (d *Daemon) Dial(t testing.TB) *libvirt.Conn {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
-	defer cancel()
-	c, err := libvirt.Dial(ctx, d.URI(), libvirt.DialOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c
-}
-
-// Stranger is a connection of somebody who doesn't know of fleet, and does to machines what
-// a person does by hand.
-func (d *Daemon) Stranger(t testing.TB) *rpc.Libvirt {
-	t.Helper()
-	client, err := d.connect()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = client.Disconnect() })
-	return client
-}
-
 func (d *Daemon) connect() (*rpc.Libvirt, error) {
 	client := rpc.NewWithDialer(dialer(d.socket()))
 	return client, client.Connect()
@@ -233,35 +214,22 @@ type dialer string
 
 func (s dialer) Dial() (net.Conn, error) { return net.Dial("unix", string(s)) }
 
-// Kill ends libvirtd as if it had crashed. Its machines run on.
-func (d *Daemon) Kill(t testing.TB) { t.Helper(); d.tell(t, "kill") }
-
-// Restart ends libvirtd, if it runs, and starts it anew; its machines run on.
-func (d *Daemon) Restart(t testing.TB) {
-	t.Helper()
-	d.tell(t, "kill")
-	d.tell(t, "start")
-	d.await(t)
-}
-
-// Stop ends libvirtd and all that it runs. The end of the test does so too.
-func (d *Daemon) Stop(t testing.TB) { t.Helper(); d.end(t) }
-
-func (d *Daemon) end(t testing.TB) {
+// Close ends libvirtd and all that it runs. What is in its folder stays.
+func (d *Daemon) Close() error {
+	var err error
 	d.stop.Do(func() {
-		if d.shell != nil && d.shell.Process != nil {
-			d.clear()
-			d.stdin.Close()
-			for d.answers.Scan() {
-			}
-			if err := d.shell.Wait(); err != nil {
-				t.Errorf("end libvirtd: %v: %s", err, d.logged())
-			}
+		if d.shell == nil {
+			return
 		}
-		if err := os.RemoveAll(d.root); err != nil {
-			t.Errorf("take away what libvirtd leaves: %v", err)
+		d.clear()
+		d.stdin.Close()
+		for d.answers.Scan() {
+		}
+		if failed := d.shell.Wait(); failed != nil {
+			err = fmt.Errorf("end libvirtd: %w: %s", failed, d.logged())
 		}
 	})
+	return err
 }
 
 // clear ends machines and networks the proper way, which takes firewall rules with it. What
