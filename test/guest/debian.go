@@ -56,6 +56,9 @@ func Debian(ctx context.Context, arch string) (string, error) {
 	}
 	return made(ctx, "debian-"+arch+"-"+key(recipe...)+".qcow2", func(path string) error {
 		tree := path + ".root"
+		if err := os.RemoveAll(tree); err != nil { // of a build that was killed
+			return err
+		}
 		defer os.RemoveAll(tree)
 		if err := bootstrap(ctx, tree); err != nil {
 			return err
@@ -116,7 +119,8 @@ func bootstrap(ctx context.Context, tree string) error {
 	}
 	args := []string{
 		"TMPDIR=" + work, "DEBIAN_FRONTEND=noninteractive",
-		"mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory", "--include=" + strings.Join(debianPackages, ","),
+		// What is mounted in the folder meanwhile is gone when it ends, however that is.
+		"unshare", "--mount", "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory", "--include=" + strings.Join(debianPackages, ","),
 		"--aptopt=Acquire::Languages none", "--dpkgopt=force-unsafe-io", "--dpkgopt=force-confold",
 	}
 	for _, unread := range []string{"man", "doc", "locale", "info", "lintian"} {
