@@ -27,7 +27,6 @@ type Machine struct {
 	// Arch and Type are empty for the device's own.
 	Arch       string             `json:"arch,omitempty"`
 	Type       string             `json:"type,omitempty"`
-	Kernel     *KernelBoot        `json:"kernel,omitempty"`
 	Disks      []Disk             `json:"disks,omitempty"`
 	Interfaces []MachineInterface `json:"interfaces,omitempty"`
 	CloudInit  *CloudInit         `json:"cloudInit,omitempty"`
@@ -35,14 +34,6 @@ type Machine struct {
 	Readiness  *MachineProbe      `json:"readiness,omitempty"`
 	// StopSeconds is the time from the request to shut down to the cut of its power.
 	StopSeconds int64 `json:"stopSeconds"`
-}
-
-// KernelBoot is a kernel that a machine starts. Kernel and Initrd are volumes of the
-// device's pool.
-type KernelBoot struct {
-	Kernel  string `json:"kernel"`
-	Initrd  string `json:"initrd,omitempty"`
-	Cmdline string `json:"cmdline,omitempty"`
 }
 
 // Disk is a disk of a machine; exactly one of Image and Volume is set.
@@ -227,7 +218,7 @@ func (m *Machine) validate(volumes, networks, used map[string]bool) error {
 	if err := firstError(
 		oneOf("arch", m.Arch, "", "x86_64", "aarch64"),
 		notNegative("stopSeconds", m.StopSeconds),
-		m.Kernel.validate(), m.CloudInit.validate(), m.Readiness.validate(),
+		m.CloudInit.validate(), m.Readiness.validate(),
 		atMost("disks", len(m.Disks), maxMachines), atMost("interfaces", len(m.Interfaces), maxMachines),
 	); err != nil {
 		return err
@@ -251,18 +242,6 @@ func (m *Machine) validate(volumes, networks, used map[string]bool) error {
 		}
 	}
 	return nil
-}
-
-func (k *KernelBoot) validate() error {
-	if k == nil {
-		return nil
-	}
-	if k.Initrd != "" {
-		if err := matches("kernel.initrd", k.Initrd, poolVolume); err != nil {
-			return err
-		}
-	}
-	return firstError(matches("kernel.kernel", k.Kernel, poolVolume), bounded("kernel.cmdline", k.Cmdline, 2048))
 }
 
 func (d *Disk) validate(volumes, used map[string]bool) error {

@@ -62,7 +62,6 @@ func TestMachinesAreRefusedWithAClearError(t *testing.T) {
 		"a mode that there is not":           {func(k *KVMScore) { k.Networks[0].Mode = "Routed" }, "field mode"},
 		"addresses on a bridge":              {func(k *KVMScore) { k.Networks[1].CIDR = "10.0.0.0/8" }, "not of a network of mode Bridge"},
 		"a probe of no kind":                 {first(func(m *Machine) { m.Readiness.TCP = nil }), "exactly one must be"},
-		"a kernel that is a path":            {first(func(m *Machine) { m.Kernel = &KernelBoot{Kernel: "/boot/vmlinuz"} }), "field kernel.kernel"},
 		"user data that is secret and isn't": {first(func(m *Machine) { m.CloudInit.SecretUserData = &Secret{} }), "both set"},
 	} {
 		t.Run(name, func(t *testing.T) {

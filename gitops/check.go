@@ -73,8 +73,11 @@ func (c *overlayCheck) deployments() {
 		}
 		c.rollout(object, deployment, all)
 		if score := deployment.Spec.Score.Podman; score != nil {
-			c.sources(object, score, all)
+			c.sources(object, sourcesOf(score), all)
 			c.images(object, score)
+		}
+		if score := deployment.Spec.Score.KVM; score != nil {
+			c.sources(object, sourcesOfMachines(score), all)
 		}
 	}
 }
@@ -122,7 +125,7 @@ func unknownFieldHint(object Object, field string) string {
 		return "kustomize's replicas writes it into every kind Deployment; a fleet Deployment runs once on each selected device"
 	case field == "spec.selector" || field == "spec.template":
 		return "kustomize's labels with selectors or templates, commonLabels and commonAnnotations write it into every kind Deployment; list components/fleet/tidy.yaml under transformers: in the overlay, which takes it out"
-	case strings.HasPrefix(field, "spec.score.podman."):
+	case strings.HasPrefix(field, "spec.score.podman."), strings.HasPrefix(field, machinesField+"."):
 		return "kubectl explain fleetdep." + withoutIndices(field[:strings.LastIndex(field, ".")]) + " lists the fields that there are"
 	}
 	return ""

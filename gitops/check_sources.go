@@ -24,8 +24,8 @@ type scoreSource struct {
 
 // sources warns of ConfigMaps and Secrets that the overlay does not have; a key that
 // is missing from one that it has is an error.
-func (c *overlayCheck) sources(object Object, score *v1alpha1.PodmanScore, all *inventory) {
-	for _, from := range sourcesOf(score) {
+func (c *overlayCheck) sources(object Object, taken []scoreSource, all *inventory) {
+	for _, from := range taken {
 		if from.optional || from.name == "" {
 			continue
 		}
@@ -121,6 +121,27 @@ func sourcesOfVolume(at string, volume v1alpha1.Volume) []scoreSource {
 	for i, item := range items {
 		out[i] = whole
 		out[i].key, out[i].field = item.Key, fmt.Sprintf("%s.items[%d].key", at, i)
+	}
+	return out
+}
+
+// machinesField is where a Deployment has its machines.
+const machinesField = "spec.score.kvm"
+
+// sourcesOfMachines lists what machines take from ConfigMaps and Secrets.
+func sourcesOfMachines(score *v1alpha1.KVMScore) []scoreSource {
+	var out []scoreSource
+	for i, machine := range score.Machines {
+		if machine.CloudInit == nil || machine.CloudInit.UserDataFrom == nil {
+			continue
+		}
+		field := fmt.Sprintf("%s.machines[%d].cloudInit.userDataFrom", machinesField, i)
+		if ref := machine.CloudInit.UserDataFrom.ConfigMapKeyRef; ref != nil {
+			out = append(out, scoreSource{kind: configMapKind, name: ref.Name, key: ref.Key, field: field + ".configMapKeyRef.name", optional: ref.Optional})
+		}
+		if ref := machine.CloudInit.UserDataFrom.SecretKeyRef; ref != nil {
+			out = append(out, scoreSource{kind: secretKind, name: ref.Name, key: ref.Key, field: field + ".secretKeyRef.name", optional: ref.Optional})
+		}
 	}
 	return out
 }

@@ -37,7 +37,7 @@ func TestValidateNamesFileObjectAndField(t *testing.T) {
 		{"an unknown field", "base/base.yaml", "        image: hello\n        ports:", "        image: hello\n        imagge: x\n        ports:",
 			gitops.Error, "base/base.yaml", "fleet Deployment web", "spec.score.podman.containers[0].imagge", "unknown field", "kubectl explain"},
 		{"two scores at once", "base/base.yaml", "    podman:\n", "    kubernetes: {manifests: [{apiVersion: v1, kind: Namespace, metadata: {name: x}}]}\n    podman:\n",
-			gitops.Error, "base/base.yaml", "fleet Deployment web", "spec.score", "exactly one of podman and kubernetes", ""},
+			gitops.Error, "base/base.yaml", "fleet Deployment web", "spec.score", "exactly one of podman, kubernetes and kvm", ""},
 		{"a text for a number", "base/base.yaml", "hostPort: 8080", "hostPort: eighty", gitops.Error, "base/base.yaml", "fleet Deployment web",
 			"spec.score.podman.containers[0].ports[0].hostPort", "integer", ""},
 		{"a device ID with dots", "base/base.yaml", "  name: shop-1", "  name: shop.1", gitops.Error, "base/base.yaml", "Device shop.1", "", "DNS label", ""},

@@ -94,13 +94,7 @@ type Machine struct {
 	// +kubebuilder:validation:Pattern=`^(q35|pc|virt|pc-q35-[0-9][-.a-z0-9]*|pc-i440fx-[0-9][-.a-z0-9]*|virt-[0-9][-.a-z0-9]*)$`
 	MachineType string `json:"machineType,omitempty"`
 
-	// kernelBoot starts a kernel directly; without it the machine starts from its first
-	// disk.
-	// +optional
-	KernelBoot *KernelBoot `json:"kernelBoot,omitempty"`
-
-	// disks of the machine in their order: the first is vda, or what the guest's kernel
-	// makes of it.
+	// disks of the machine in their order. It starts from the first, which is vda.
 	// +optional
 	// +kubebuilder:validation:MaxItems=8
 	// +listType=map
@@ -142,24 +136,6 @@ type Machine struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=3600
 	TerminationGracePeriodSeconds *int64 `json:"terminationGracePeriodSeconds,omitempty"`
-}
-
-// KernelBoot is a kernel that the machine starts, from volumes of the device's pool.
-type KernelBoot struct {
-	// kernel is the name of the kernel's volume.
-	// +required
-	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][-._A-Za-z0-9]*$`
-	Kernel string `json:"kernel"`
-	// initrd is the name of the volume of the first file system.
-	// +optional
-	// +kubebuilder:validation:MaxLength=128
-	// +kubebuilder:validation:Pattern=`^[A-Za-z0-9][-._A-Za-z0-9]*$`
-	Initrd string `json:"initrd,omitempty"`
-	// cmdline is the kernel's command line.
-	// +optional
-	// +kubebuilder:validation:MaxLength=2048
-	Cmdline string `json:"cmdline,omitempty"`
 }
 
 // Disk is a disk of a machine.

@@ -88,8 +88,11 @@ func (t *Template) For(d Device) (contracts.ReconcileScore, error) {
 			k.Manifests = append(k.Manifests, m.Raw)
 		}
 		return contracts.ReconcileScore{Kubernetes: k}, nil
+	case t.score.KVM != nil:
+		k, err := t.kvm(t.score.KVM)
+		return contracts.ReconcileScore{KVM: k}, err
 	}
-	return contracts.ReconcileScore{}, invalid("exactly one of podman and kubernetes must be set in spec.score")
+	return contracts.ReconcileScore{}, invalid("exactly one of podman, kubernetes and kvm must be set in spec.score")
 }
 
 // configMap returns an empty one for one that is missing and optional.
@@ -107,8 +110,13 @@ func (t *Template) configMap(name string, optional bool, by string) (*corev1.Con
 // References lists the names of the ConfigMaps that a score refers to, sorted.
 func References(score v1alpha1.Score) []string {
 	names := map[string]bool{}
+	for from := range userDataOf(score.KVM) {
+		if from.ConfigMapKeyRef != nil {
+			names[from.ConfigMapKeyRef.Name] = true
+		}
+	}
 	if score.Podman == nil {
-		return nil
+		return slices.Sorted(maps.Keys(names))
 	}
 	for c := range containers(score.Podman) {
 		for _, from := range c.EnvFrom {

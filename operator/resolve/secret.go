@@ -45,6 +45,11 @@ func SecretReferences(score v1alpha1.Score) []string {
 // secretKeys are the keys of each Secret that a score refers to; nil is every key.
 func secretKeys(score v1alpha1.Score) map[string][]string {
 	out := map[string][]string{}
+	for from := range userDataOf(score.KVM) {
+		if ref := from.SecretKeyRef; ref != nil {
+			out[ref.Name] = append(out[ref.Name], ref.Key)
+		}
+	}
 	if score.Podman == nil {
 		return out
 	}

@@ -24,6 +24,8 @@ func changes(before *content, after content) []string {
 	switch {
 	case a.Podman != nil && b.Podman != nil:
 		out = podmanChanges(a.Podman, b.Podman)
+	case a.KVM != nil && b.KVM != nil:
+		out = kvmChanges(a.KVM, b.KVM)
 	case !apiequality.Semantic.DeepEqual(a, b):
 		out = images(b)
 	}
@@ -44,6 +46,10 @@ func images(score v1alpha1.Score) []string {
 		}
 	case score.Kubernetes != nil:
 		out = append(out, fmt.Sprintf("%d manifests", len(score.Kubernetes.Manifests)))
+	case score.KVM != nil:
+		for _, m := range score.KVM.Machines {
+			out = append(out, strings.TrimSuffix(m.Name+" "+imageOf(m), " "))
+		}
 	}
 	return out
 }
@@ -80,6 +86,46 @@ func podmanChanges(before, after *v1alpha1.PodmanScore) []string {
 	a.Containers, a.InitContainers, a.RestartedAt = nil, nil, ""
 	b.Containers, b.InitContainers, b.RestartedAt = nil, nil, ""
 	return append(out, differing(a, b)...)
+}
+
+func kvmChanges(before, after *v1alpha1.KVMScore) []string {
+	var out, others []string
+	was := map[string]v1alpha1.Machine{}
+	for _, m := range before.Machines {
+		was[m.Name] = m
+	}
+	for _, m := range after.Machines {
+		old, ok := was[m.Name]
+		delete(was, m.Name)
+		if !ok {
+			out = append(out, strings.TrimSuffix("new "+m.Name+" "+imageOf(m), " "))
+			continue
+		}
+		if a, b := imageOf(old), imageOf(m); a != b {
+			out = append(out, m.Name+" "+a+" -> "+b)
+			old.Disks = m.Disks // which is said
+		}
+		if fields := differing(old, m); len(fields) > 0 {
+			others = append(others, m.Name+" "+strings.Join(fields, ", "))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(was)) {
+		out = append(out, "without "+name)
+	}
+	out = append(out, others...)
+	a, b := *before, *after
+	a.Machines, b.Machines = nil, nil
+	return append(out, differing(a, b)...)
+}
+
+// imageOf is what a machine's first disk begins as; empty for none.
+func imageOf(m v1alpha1.Machine) string {
+	for _, d := range m.Disks {
+		if d.Image != "" {
+			return d.Image
+		}
+	}
+	return ""
 }
 
 // imageChange leaves out what both images have in common, when that is all but the

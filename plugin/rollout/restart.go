@@ -37,7 +37,7 @@ func restart(now time.Time) decision {
 	at := now.UTC().Format(time.RFC3339)
 	return func(d *v1alpha1.Deployment, object *unstructured.Unstructured) (edit, error) {
 		if d.Spec.Score.Podman == nil {
-			return edit{}, fmt.Errorf("deployment %s/%s has no spec.score.podman, and only containers that podman runs can be restarted", d.Namespace, d.Name)
+			return edit{}, fmt.Errorf("deployment %s/%s has no spec.score.podman, and only containers that podman runs can be made anew; kubectl fleet restart reboots machines of one device", d.Namespace, d.Name)
 		}
 		return edit{
 			did: "restarted", notes: held(d),

@@ -259,3 +259,36 @@ func TestScreenFitsTheTerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestChangesOfMachines(t *testing.T) {
+	machine := func(name, image string, cpus int32) v1alpha1.Machine {
+		m := v1alpha1.Machine{Name: name, CPUs: cpus}
+		if image != "" {
+			m.Disks = []v1alpha1.Disk{{Name: "root", Image: image}}
+		}
+		return m
+	}
+	of := func(machines ...v1alpha1.Machine) content {
+		return content{Score: v1alpha1.Score{KVM: &v1alpha1.KVMScore{Machines: machines}}}
+	}
+	before := of(machine("till", "debian-12.qcow2", 1), machine("kiosk", "", 1))
+	for name, c := range map[string]struct {
+		after content
+		want  string
+	}{
+		"nothing":         {before, ""},
+		"another image":   {of(machine("till", "debian-13.qcow2", 1), machine("kiosk", "", 1)), "till debian-12.qcow2 -> debian-13.qcow2"},
+		"more processors": {of(machine("till", "debian-12.qcow2", 2), machine("kiosk", "", 1)), "till cpus"},
+		"other machines":  {of(machine("till", "debian-12.qcow2", 1), machine("web", "web.qcow2", 1)), "new web web.qcow2; without kiosk"},
+		"a pod instead":   {content{Score: v1alpha1.Score{Podman: &v1alpha1.PodmanScore{Containers: []v1alpha1.Container{{Name: "app", Image: "app:1"}}}}}, "app app:1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := strings.Join(changes(&before, c.after), "; "); got != c.want {
+				t.Errorf("%q, want %q", got, c.want)
+			}
+		})
+	}
+	if got := strings.Join(changes(nil, before), "; "); got != "till debian-12.qcow2; kiosk" {
+		t.Errorf("the first is %q", got)
+	}
+}

@@ -187,7 +187,7 @@ func (s *suite) badSpec() {
 	hello := s.containers("hello")
 	for _, c := range []struct{ name, old, new, want string }{
 		{"an unknown field", "      containers:\n      - name: hello\n", "      contaners: []\n      containers:\n      - name: hello\n", "contaners"},
-		{"two scores at once", "  score:\n", "  score:\n    kubernetes: {manifests: [{apiVersion: v1, kind: Namespace, metadata: {name: x}}]}\n", "exactly one of podman and kubernetes"},
+		{"two scores at once", "  score:\n", "  score:\n    kubernetes: {manifests: [{apiVersion: v1, kind: Namespace, metadata: {name: x}}]}\n", "exactly one of podman, kubernetes and kvm"},
 	} {
 		s.must("edit", s.Repository.Edit("base/hello.yaml", c.old, c.new))
 		if out, err := s.validate(); err == nil || !strings.Contains(err.Error()+out, c.want) || !strings.Contains(err.Error()+out, "base/hello.yaml") {

@@ -80,7 +80,7 @@ func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
 		Config: config.Config{
 			Device: a.ID, HeartbeatInterval: s.Heartbeat, Trust: trust.Trust{Operator: s.Operator}, Commands: config.Commands{Ping: true},
 		},
-		Conn: a.nc, Driver: a.runtime, Memory: &memory{told: func(o contracts.Order) { s.Told(a.ID, o) }}, PublicKey: a.Public, Curve: vouched, Log: quiet,
+		Conn: a.nc, Podman: a.runtime, Memory: &memory{told: func(o contracts.Order) { s.Told(a.ID, o) }}, PublicKey: a.Public, Curve: vouched, Log: quiet,
 		Facts: func() contracts.DeviceInfo {
 			return contracts.DeviceInfo{Hostname: string(a.ID), OS: "simulated", Arch: "none"}
 		},

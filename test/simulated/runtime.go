@@ -30,7 +30,7 @@ var pace = map[reconcile.Kind]time.Duration{
 const badTag = ":bad"
 
 // runtime takes podman's place below an agent: it has pods and containers, which cost
-// nothing, and takes as long as podman does. It is an agent.Driver.
+// nothing, and takes as long as podman does. It is an agent.Podman.
 type runtime struct {
 	mu     sync.Mutex
 	pods   map[contracts.DeploymentName][]reconcile.Pod

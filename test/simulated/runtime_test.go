@@ -17,7 +17,7 @@ func TestRuntime(t *testing.T) {
 	r := newRuntime()
 	reports := make(chan contracts.DeploymentState, 100)
 	w := worker.New("app", store.Record{}, nil, worker.Options{
-		Driver: r, Settings: reconcile.Settings{Device: "d"}, Logger: quiet,
+		Pods: r, Settings: reconcile.Settings{Device: "d"}, Logger: quiet,
 		Save: func(store.Record) error { return nil }, SaveGood: func(contracts.DesiredState) error { return nil },
 		Report: func(s contracts.DeploymentState) { reports <- s },
 	})

@@ -16,8 +16,8 @@ const (
 )
 
 // Watch calls handle when something has happened to a machine that may be this device's,
-// and each time it has connected anew, since something may have happened meanwhile. It
-// returns when the context ends.
+// when libvirt is gone, and each time it has connected anew, since something may have
+// happened meanwhile. It returns when the context ends.
 func (d *Driver) Watch(ctx context.Context, handle func()) {
 	pause, warned := firstPause, false
 	for ctx.Err() == nil {
@@ -53,10 +53,14 @@ func (d *Driver) watch(ctx context.Context, handle func()) error {
 		return err
 	}
 	handle()
-	return events.Run(func(e libvirt.Event) {
+	err = events.Run(func(e libvirt.Event) {
 		// Whose it is only its owner says, but none of ours has another name.
 		if strings.HasPrefix(e.Machine, "fleet_") {
 			handle()
 		}
 	})
+	if ctx.Err() == nil {
+		handle() // which sees that libvirt is gone
+	}
+	return err
 }

@@ -3,7 +3,6 @@ package kvm_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -162,9 +161,7 @@ func (w *world) await(what string, is func(contracts.DeploymentState) bool) cont
 	deadline := time.NewTimer(patience)
 	defer deadline.Stop()
 	for {
-		w.mu.Lock()
-		last := w.last
-		w.mu.Unlock()
+		last := w.now()
 		if is(last) {
 			return last
 		}
@@ -261,6 +258,44 @@ func (w *world) byHand(domain string, do func(*rpc.Libvirt, rpc.Domain) error) {
 	w.Helper()
 	stranger := w.daemon.Stranger(w.T)
 	d, err := stranger.DomainLookupByName(domain)
-	must(w.T, errors.Join(err))
+	must(w.T, err)
 	must(w.T, do(stranger, d))
 }
+
+// in has what fails within a subtest fail that.
+func (w *world) in(t *testing.T) *world {
+	before := w.T
+	w.T = t
+	t.Cleanup(func() { w.T = before })
+	return w
+}
+
+// now is the last report.
+func (w *world) now() contracts.DeploymentState {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
+}
+
+// eventually waits for what nothing tells of.
+func (w *world) eventually(what string, is func() bool) {
+	w.Helper()
+	deadline := time.Now().Add(patience)
+	for !is() {
+		if time.Now().After(deadline) {
+			w.Fatalf("%s: not within %s", what, patience)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// ask is hello for a guest that may not answer.
+func (w *world) ask(domain string) (tiny.Hello, error) {
+	at, err := w.driver.Address(w.Context(), domain)
+	if err != nil {
+		return tiny.Hello{}, err
+	}
+	return guest.Ask(w.Context(), at.Host)
+}
+
+func askAt(ctx context.Context, host string) (tiny.Hello, error) { return guest.Ask(ctx, host) }
