@@ -208,6 +208,11 @@ func (c *Conn) keepalive() {
 func (c *Conn) apart(ctx context.Context, what string, f func(*rpc.Libvirt) error) error {
 	l, err := c.open(ctx)
 	if err != nil {
+		select {
+		case <-c.Gone():
+			err = ErrGone
+		default:
+		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	greeting, cancel := context.WithTimeout(ctx, callTimeout)
@@ -220,6 +225,7 @@ func (c *Conn) apart(ctx context.Context, what string, f func(*rpc.Libvirt) erro
 	go func() { done <- f(client) }()
 	select {
 	case err = <-done:
+		err = classify(err)
 		hangUp(client, l)
 	case <-ctx.Done():
 		l.Close()
@@ -231,7 +237,7 @@ func (c *Conn) apart(ctx context.Context, what string, f func(*rpc.Libvirt) erro
 		err = ErrGone
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, classify(err))
+		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
 }

@@ -112,7 +112,9 @@ func TestAConsoleShowsWhatTheMachineSaysUntilItIsLeft(t *testing.T) {
 	if is, err := c.Machine(ctx, "tiny"); err != nil || is.State != libvirt.StateRunning {
 		t.Errorf("it is %+v, %v", is, err)
 	}
-	// A terminal that is closed ends it, too.
+	// A terminal that is closed ends it, too: at the next thing that it should show.
+	must(t, c.Destroy(ctx, "tiny"))
+	must(t, c.Start(ctx, "tiny"))
 	refused(t, c.Console(ctx, "tiny", &terminal{fails: errors.New("the window was closed")}), nil, "the window was closed")
 }
 

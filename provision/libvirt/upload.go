@@ -25,6 +25,10 @@ const (
 	stillFor = 3 * time.Second
 )
 
+// errSource keeps what is wrong with the source of an image apart from what is wrong with
+// libvirt: both may be a connection that was cut.
+var errSource = errors.New("the image can't be read")
+
 // Upload makes a volume of what r has, which is size bytes of format qcow2 or raw. A
 // failed one leaves no volume behind, one whose process was killed is replaced by the next;
 // a volume of that name that is whole is ErrExists. An image that refers to other files is
@@ -199,7 +203,7 @@ func (s *source) Read(p []byte) (int, error) {
 	n, err := s.Reader.Read(p[:min(int64(len(p)), s.left, chunkSize)])
 	s.left -= int64(n)
 	if err != nil && s.left > 0 {
-		err = fmt.Errorf("read the image: %w", tooShort(err))
+		err = asKind(errSource, "read the image: %w", tooShort(err))
 		s.fail(err)
 		return n, err
 	}
