@@ -199,7 +199,7 @@ func (p *planner) images(m *Machine, dom *Domain) bool {
 	}
 	for _, image := range m.images() {
 		if !p.o.Images[image] {
-			p.fail(ReasonImageNotFound, "machine %s: the device's pool has no volume %s; `kubectl fleet host image` or `virsh vol-create-as` with `virsh vol-upload` brings it there", m.Spec.Name, image)
+			p.fail(ReasonImageNotFound, "machine %s: the device's pool has no volume %s; `virsh vol-create-as` and `virsh vol-upload` bring it there", m.Spec.Name, image)
 			return false
 		}
 	}

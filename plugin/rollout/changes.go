@@ -101,7 +101,7 @@ func kvmChanges(before, after *v1alpha1.KVMScore) []string {
 			out = append(out, strings.TrimSuffix("new "+m.Name+" "+imageOf(m), " "))
 			continue
 		}
-		if a, b := imageOf(old), imageOf(m); a != b {
+		if a, b := imageOf(old), imageOf(m); a != b && a != "" && b != "" {
 			out = append(out, m.Name+" "+a+" -> "+b)
 			old.Disks = m.Disks // which is said
 		}
