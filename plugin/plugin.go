@@ -23,6 +23,7 @@ import (
 	"github.com/nationtech/fleet/plugin/describe"
 	"github.com/nationtech/fleet/plugin/devices"
 	"github.com/nationtech/fleet/plugin/heartbeats"
+	"github.com/nationtech/fleet/plugin/host"
 	"github.com/nationtech/fleet/plugin/placements"
 	"github.com/nationtech/fleet/plugin/reconcile"
 	"github.com/nationtech/fleet/plugin/remote"
@@ -32,6 +33,7 @@ import (
 	"github.com/nationtech/fleet/plugin/status"
 	"github.com/nationtech/fleet/plugin/token"
 	"github.com/nationtech/fleet/plugin/top"
+	"github.com/nationtech/fleet/plugin/vm"
 )
 
 // commandName is the name of the binary. kubectl finds it by this name and the
@@ -94,6 +96,8 @@ wrong.`,
 		remote.NewPingCommand(env),
 		remote.NewRestartCommand(env),
 		repo.NewCommand(env),
+		host.NewCommand(env),
+		vm.NewCommand(env),
 		newVersionCommand(env),
 		newCompletionCommand(env.Streams),
 		newOptionsCommand(),

@@ -27,8 +27,8 @@ Devices in a namespace may make one.`,
 	return cmd
 }
 
-// addOperatorFlag adds the flag that says where the operator is.
-func addOperatorFlag(cmd *cobra.Command, env *cli.Env, namespace *string) {
+// AddOperatorFlag adds the flag that says where the operator is.
+func AddOperatorFlag(cmd *cobra.Command, env *cli.Env, namespace *string) {
 	cmd.Flags().StringVar(namespace, "operator-namespace", "fleet-system", "The namespace of the operator, which says there what devices are to trust.")
 	_ = cmd.RegisterFlagCompletionFunc("operator-namespace", env.CompleteNamespaces)
 }

@@ -70,7 +70,7 @@ has the token is in the fleet: give such a token few --uses and a short --ttl.`,
 	f.IntVar(&o.uses, "uses", 1, "How many devices may join with it; 0 for any number.")
 	f.StringVar(&o.approve, "approve", jointoken.ApproveManual, "Who approves a device that has joined: manual, somebody does; auto, the token does.")
 	_ = cmd.RegisterFlagCompletionFunc("approve", cobra.FixedCompletions([]string{jointoken.ApproveManual, jointoken.ApproveAuto}, cobra.ShellCompDirectiveNoFileComp))
-	addOperatorFlag(cmd, env, &o.operator)
+	AddOperatorFlag(cmd, env, &o.operator)
 	o.output.AddFlags(cmd)
 	return cmd
 }
@@ -93,13 +93,14 @@ func (o *createOptions) kept(now time.Time) (*jointoken.Token, error) {
 		wrong = append(wrong, fmt.Errorf("--approve %s: must be %s or %s", o.approve, jointoken.ApproveAuto, jointoken.ApproveManual))
 	}
 	var err error
-	if t.Labels, err = parseLabels(o.labels); err != nil {
+	if t.Labels, err = ParseLabels(o.labels); err != nil {
 		wrong = append(wrong, err)
 	}
 	return t, errors.Join(wrong...)
 }
 
-func parseLabels(pairs []string) (map[string]string, error) {
+// ParseLabels reads labels of --label, KEY=VALUE.
+func ParseLabels(pairs []string) (map[string]string, error) {
 	labels := map[string]string{}
 	for _, pair := range pairs {
 		key, value, found := strings.Cut(pair, "=")
@@ -131,23 +132,33 @@ func (o *createOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// First of all: a token that names no operator is of no use to anybody.
-	operator, err := readOperator(ctx, cluster.Client, o.operator)
+	t.Namespace = cluster.Namespace
+	created, warning, err := Make(ctx, cluster.Client, o.operator, t, o.env.Now())
 	if err != nil {
 		return err
 	}
-	t.Namespace = cluster.Namespace
-	secret := contracts.NewJoinSecret()
-	t.Hash = jointoken.HashOf(secret)
-	if err := keep(ctx, cluster.Client, t); err != nil {
-		return fmt.Errorf("make a join token in namespace %s: %w", t.Namespace, err)
-	}
-	text := contracts.JoinToken{Namespace: t.Namespace, ID: t.ID, Secret: secret, Fingerprint: operator.Fingerprint}.String()
-	if warning := unreadable(ctx, cluster.Client, o.operator, t.Namespace); warning != "" {
+	if warning != "" {
 		says := o.env.Streams.ErrOut
 		o.env.Style(says).Note(says, screen.Warn, warning)
 	}
-	return o.show(printer, Created{Token: text, Kept: keptOf(t, o.env.Now()), Operator: operator})
+	return o.show(printer, created)
+}
+
+// Make makes a token and keeps it in its namespace. The warning, if there is one, says why
+// nobody can join with it yet.
+func Make(ctx context.Context, c client.Client, operatorNamespace string, t *jointoken.Token, now time.Time) (created Created, warning string, err error) {
+	// First of all: a token that names no operator is of no use to anybody.
+	operator, err := readOperator(ctx, c, operatorNamespace)
+	if err != nil {
+		return Created{}, "", err
+	}
+	secret := contracts.NewJoinSecret()
+	t.Hash = jointoken.HashOf(secret)
+	if err := keep(ctx, c, t); err != nil {
+		return Created{}, "", fmt.Errorf("make a join token in namespace %s: %w", t.Namespace, err)
+	}
+	text := contracts.JoinToken{Namespace: t.Namespace, ID: t.ID, Secret: secret, Fingerprint: operator.Fingerprint}.String()
+	return Created{Token: text, Kept: keptOf(t, now), Operator: operator}, unreadable(ctx, c, operatorNamespace, t.Namespace), nil
 }
 
 // attempts is how often an ID is tried that another token has, of 2^40 that there are.

@@ -84,7 +84,7 @@ permission to list those of the namespace.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return o.run(cmd.Context()) },
 	}
 	cli.AddAllNamespacesFlag(cmd, &o.all)
-	addOperatorFlag(cmd, env, &o.operator)
+	AddOperatorFlag(cmd, env, &o.operator)
 	o.output.AddFlags(cmd, cli.Wide, cli.Name)
 	return cmd
 }

@@ -41,7 +41,7 @@ Exit codes: 0 all are revoked, 1 some could not be.`,
 			var failed []error
 			for _, arg := range args {
 				id := idOf(arg)
-				if err := revoke(cmd.Context(), cluster, id); err != nil {
+				if err := Revoke(cmd.Context(), cluster, id); err != nil {
 					failed = append(failed, err)
 					continue
 				}
@@ -64,7 +64,8 @@ func idOf(arg string) string {
 	return strings.TrimPrefix(strings.TrimPrefix(arg, "secret/"), jointoken.SecretName(""))
 }
 
-func revoke(ctx context.Context, cluster *cli.Cluster, id string) error {
+// Revoke has nobody join with a token any longer.
+func Revoke(ctx context.Context, cluster *cli.Cluster, id string) error {
 	key := client.ObjectKey{Namespace: cluster.Namespace, Name: jointoken.SecretName(id)}
 	secret := &corev1.Secret{}
 	if err := cluster.Client.Get(ctx, key, secret); apierrors.IsNotFound(err) {
