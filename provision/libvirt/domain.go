@@ -129,11 +129,15 @@ func (d Disk) format() string {
 // checkName refuses what libvirt or the file system of the host would, or would take for
 // something else.
 func checkName(what, name string) error {
+	longest := maxName
+	if what == "volume" {
+		longest = maxVolumeName
+	}
 	switch {
 	case name == "":
 		return fmt.Errorf("a %s needs a name", what)
-	case len(name) > maxName:
-		return fmt.Errorf("the name of %s %s… is longer than %d characters", what, name[:20], maxName)
+	case len(name) > longest:
+		return fmt.Errorf("the name of %s %s… is longer than %d characters", what, name[:20], longest)
 	case !isName(name, "._-+"):
 		return fmt.Errorf("%s %q: a name is made of letters, digits, and . _ - + behind the first", what, name)
 	case strings.Contains(name, ".."):
@@ -142,6 +146,11 @@ func checkName(what, name string) error {
 	return nil
 }
 
-// maxName leaves space for what is put around a machine's name in the names of files and
-// sockets: a socket's path may not be longer than 107 characters.
-const maxName = 63
+const (
+	// maxName leaves space for what is put around a machine's name in the names of files
+	// and sockets: a socket's path may not be longer than 107 characters.
+	maxName = 63
+	// maxVolumeName leaves space for what is put behind it: a file's name may not be longer
+	// than 255.
+	maxVolumeName = 200
+)

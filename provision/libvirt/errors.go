@@ -23,7 +23,8 @@ var (
 	ErrGone = errors.New("libvirtd is gone")
 	// ErrExists is for a volume whose name is taken.
 	ErrExists = errors.New("exists already")
-	// ErrInUse is for a volume that another one is a copy on write of.
+	// ErrInUse is for a volume that another one is a copy on write of, or that somebody else
+	// is uploading.
 	ErrInUse = errors.New("in use")
 	// ErrNeedsRestart is for a change that a running machine can't take. Nothing has
 	// been changed.

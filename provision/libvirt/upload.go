@@ -31,9 +31,9 @@ var errSource = errors.New("the image can't be read")
 
 // Upload makes a volume of what r has, which is size bytes of format qcow2 or raw. A
 // failed one leaves no volume behind, one whose process was killed is replaced by the next;
-// a volume of that name that is whole is ErrExists. An image that refers to other files is
-// refused: a machine could read the host's through it. When ctx ends, a read from r may
-// still be under way.
+// a volume of that name that is whole is ErrExists, one that somebody else is at ErrInUse. An
+// image that refers to other files is refused: a machine could read the host's through it.
+// When ctx ends, a read from r may still be under way.
 func (c *Conn) Upload(ctx context.Context, pool, name, format string, size int64, r io.Reader) error {
 	what := "upload volume " + pool + "/" + name
 	if err := checkName("volume", name); err != nil {
@@ -84,8 +84,8 @@ func (c *Conn) Upload(ctx context.Context, pool, name, format string, size int64
 	return errors.Join(c.orFull(ctx, pool, err), c.delete(ctx, vol))
 }
 
-// makeWay is ErrExists for a volume of that name that is whole, and takes away one that
-// nobody will finish.
+// makeWay is ErrExists for a volume of that name that is whole, ErrInUse for one that is
+// being uploaded, and takes away one that nobody will finish.
 func (c *Conn) makeWay(ctx context.Context, p rpc.StoragePool, name string) error {
 	vol, err := c.volume(ctx, p, name)
 	if errors.Is(err, ErrNotFound) {
@@ -122,7 +122,7 @@ func (c *Conn) makeWay(ctx context.Context, p rpc.StoragePool, name string) erro
 		return err
 	}
 	if now.changed != is.changed {
-		return asKind(ErrExists, "volume %s/%s is being uploaded by somebody else", p.Name, name)
+		return asKind(ErrInUse, "volume %s/%s is being uploaded by somebody else: wait for that", p.Name, name)
 	}
 	c.log.Info("a volume that was never uploaded to the end is replaced", "pool", p.Name, "volume", name)
 	return c.delete(ctx, vol)

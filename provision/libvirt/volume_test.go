@@ -195,7 +195,7 @@ func TestAnUploadIsNotTakenAwayFromTheOneWhoIsAtIt(t *testing.T) {
 	first := make(chan error, 1)
 	go func() { first <- c.Upload(ctx, pool, "image", "qcow2", int64(len(content)), line) }()
 	<-line.began
-	refused(t, c.Upload(ctx, pool, "image", "qcow2", int64(len(content)), bytes.NewReader(content)), libvirt.ErrExists, "somebody else")
+	refused(t, c.Upload(ctx, pool, "image", "qcow2", int64(len(content)), bytes.NewReader(content)), libvirt.ErrInUse, "somebody else")
 	close(line.end)
 	must(t, <-first)
 	must(t, c.CreateOverlay(ctx, pool, "disk", "image", 0))
