@@ -102,7 +102,7 @@ func (c *creation) preflight(ctx context.Context) (*topology.KVMHost, func(), er
 		return nil, nil, err
 	}
 	want := preflight.Want{
-		Arch: c.plan.spec.Arch, Setup: c.reach.Setup(linux),
+		Arch: c.plan.spec.Arch, Setup: c.reach.Setup(linux), OtherNetwork: c.network != vm.DefaultNetwork,
 		Image: func() (err error) {
 			c.plan.image, err = cloudimage.Find(c.image, c.plan.spec.Arch, c.plan.sum)
 			return err
@@ -123,6 +123,7 @@ func (c *creation) preflight(ctx context.Context) (*topology.KVMHost, func(), er
 		done()
 		return nil, nil, fmt.Errorf("look at %s: %w", linux.Host(), err)
 	}
+	want.Bytes = c.needed()
 	findings := preflight.Judge(facts, want)
 	if preflight.Worst(findings) == preflight.Bad {
 		done()
@@ -133,6 +134,19 @@ func (c *creation) preflight(ctx context.Context) (*topology.KVMHost, func(), er
 		return nil, nil, &cli.ExitError{Code: cli.CodeBad, Err: err}
 	}
 	return kvm, done, nil
+}
+
+// needed is what a machine takes in the pool at least. Of an image that is yet to be
+// downloaded nobody knows the size; when it does not fit, the upload says so before it
+// begins.
+func (c *creation) needed() uint64 {
+	var all uint64
+	for _, file := range []string{c.plan.image.Path, c.agent} {
+		if info, err := os.Stat(file); err == nil {
+			all += uint64(info.Size())
+		}
+	}
+	return all
 }
 
 // missing says all that is missing. What only is slow, Create says.

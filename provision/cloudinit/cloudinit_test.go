@@ -43,7 +43,7 @@ func TestSeed(t *testing.T) {
 		t.Fatal(err)
 	}
 	iso := open(t, seed)
-	if label := strings.TrimRight(iso.Label(), " "); label != "cidata" {
+	if label := strings.TrimRight(iso.Label(), " \x00"); label != "cidata" {
 		t.Errorf("cloud-init looks for a disk cidata; this one is %q", label)
 	}
 	for name, want := range map[string]string{"user-data": "#cloud-config\n{}\n", "meta-data": "instance-id: a\n", "network-config": "version: 2\n"} {
@@ -192,7 +192,7 @@ func TestAgentMedium(t *testing.T) {
 		t.Fatal(err)
 	}
 	iso := open(t, image)
-	if label := strings.TrimRight(iso.Label(), " "); label != AgentLabel {
+	if label := strings.TrimRight(iso.Label(), " \x00"); label != AgentLabel {
 		t.Errorf("the machine looks for %s; this is %q", AgentLabel, label)
 	}
 	if got, err := iso.ReadFile("fleet-agent"); err != nil || !bytes.Equal(got, binary) {

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/nationtech/fleet/provision/command"
 )
@@ -34,7 +35,7 @@ func TestReleases(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ParseRelease(tt.text)
-			if diff := cmp.Diff(tt.want, got); diff != "" {
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 			manager, err := ManagerOf(got)

@@ -33,6 +33,9 @@ type Want struct {
 	Arch libvirt.Arch
 	// Bytes is what their disks may come to take in the pool; 0 where that is not known.
 	Bytes uint64
+	// OtherNetwork has them on a network that somebody else looks after, and that may give
+	// addresses in another way.
+	OtherNetwork bool
 	// Setup is the command that prepares the host.
 	Setup string
 	// Image and Agent look for what is on this machine. One that is nil is left out.
@@ -86,9 +89,12 @@ func Judge(f Facts, w Want) []Finding {
 	default:
 		add(Good, "KVM", "", "it has booted a machine since the host was started")
 	}
-	if f.Dnsmasq {
+	switch {
+	case f.Dnsmasq:
 		add(Good, "dnsmasq", "", "it is there, and gives machines addresses")
-	} else {
+	case w.OtherNetwork:
+		add(Good, "dnsmasq", "", "it is not installed, and not needed for a network that is not fleet's")
+	default:
 		add(Bad, "dnsmasq", w.Setup, "it is not installed: machines on a network of fleet's would have no addresses")
 	}
 	if f.Libvirt == nil {

@@ -53,6 +53,9 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
+	if all := Judge(Facts{}, Want{OtherNetwork: true}); slices.ContainsFunc(all, func(f Finding) bool { return f.What == "dnsmasq" && f.Level == Bad }) {
+		t.Errorf("on somebody else's network dnsmasq is missed: %+v", all)
+	}
 	everything := Facts{Libvirt: errors.New("x"), Image: errors.New("y"), Agent: errors.New("z")}
 	if all := Judge(everything, Want{Setup: setup}); len(all) != 5 {
 		t.Errorf("what is wrong is not said all at once: %+v", all)
