@@ -38,9 +38,18 @@ func (c *Conn) Define(ctx context.Context, m Machine) error {
 		_, err := c.rpc.DomainDefineXMLFlags(string(text), rpc.DomainDefineValidate)
 		return err
 	})
-	if saidCode(err, rpc.ErrDomExist) {
+	switch {
+	case err == nil:
+		return nil
+	case saidCode(err, rpc.ErrDomExist):
 		// Somebody else was faster.
 		return asKind(ErrNotOurs, "machine %s exists and was not made by fleet: choose another name: %w", m.Name, err)
+	}
+	// Of a machine type that it doesn't know libvirt says that there are no buses.
+	if host, hostErr := c.Host(ctx); hostErr == nil {
+		if _, typeErr := host.MachineType(m.Arch, m.Type); typeErr != nil {
+			return fmt.Errorf("%w: %w", err, typeErr)
+		}
 	}
 	return err
 }

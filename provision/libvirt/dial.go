@@ -47,6 +47,7 @@ type Conn struct {
 	log     *slog.Logger
 	rpc     *rpc.Libvirt
 	link    *link
+	events  hub
 }
 
 // Dial connects to the libvirtd that u says. The context is for connecting alone.

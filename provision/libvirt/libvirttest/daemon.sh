@@ -6,6 +6,7 @@ for pair in run:/run/libvirt lib:/var/lib/libvirt etc:/etc/libvirt log:/var/log/
 	mkdir -p "$root/${pair%%:*}"
 	mount --bind "$root/${pair%%:*}" "${pair#*:}"
 done
+mkdir -p "$root/log/qemu" # which comes with libvirt's package
 virtlogd --config "$root/virtlogd.conf" --pid-file "$root/virtlogd.pid" </dev/null >>"$root/shell.log" 2>&1 &
 logd=$!
 daemon=
