@@ -11,8 +11,10 @@ import (
 	"k8s.io/cli-runtime/pkg/genericiooptions"
 
 	"github.com/nationtech/fleet/plugin/cli"
+	"github.com/nationtech/fleet/provision/command"
 	"github.com/nationtech/fleet/provision/dirs"
 	"github.com/nationtech/fleet/provision/preflight"
+	"github.com/nationtech/fleet/provision/ssh"
 	"github.com/nationtech/fleet/test/fresh"
 )
 
@@ -27,7 +29,21 @@ func run(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	return out.String(), errOut.String(), err
 }
 
-// TestAFreshSystemBecomesAHost sets one up twice, over SSH and as a user who is not root.
+// drift turns on the host off what is to run there.
+func drift(t *testing.T, s *fresh.System) {
+	t.Helper()
+	c, err := ssh.Dial(t.Context(), s.Address, ssh.Options{Identities: ssh.Identities{Files: []string{s.Key}}, Accept: s.Fingerprint})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.Run(t.Context(), command.AsRoot("systemctl", "disable", "--now", "virtlogd.service", "virtlogd.socket", "virtlogd-admin.socket")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestAFreshSystemBecomesAHost sets one up again and again, over SSH and as a
+// user who is not root.
 func TestAFreshSystemBecomesAHost(t *testing.T) {
 	s := fresh.Start(t)
 	t.Setenv(dirs.Variable, t.TempDir())
@@ -56,7 +72,10 @@ func TestAFreshSystemBecomesAHost(t *testing.T) {
 	}
 
 	var setups []Setup
-	for range 2 {
+	for i := range 3 {
+		if i == 2 {
+			drift(t, s)
+		}
 		out, errOut, err := run(t, with("setup", "--subnet", "10.217.0.0/24", "-o", "json")...)
 		if err != nil {
 			t.Fatalf("%v\n%s", err, errOut)
@@ -85,6 +104,9 @@ func TestAFreshSystemBecomesAHost(t *testing.T) {
 	}
 	if second := changed(setups[1]); len(second) > 0 || setups[1].Changed || len(setups[1].Steps) != len(setups[0].Steps) {
 		t.Errorf("the second time %q was changed: %+v", second, setups[1])
+	}
+	if third := changed(setups[2]); !slices.Equal(third, []string{"services"}) {
+		t.Errorf("of what somebody has turned off %q was put right", third)
 	}
 	out, errOut, err := run(t, with("check")...)
 	if err != nil || !strings.Contains(out, "answers on "+s.Address.Name) {

@@ -15,6 +15,8 @@ ip link set "$name" up
 ip -n "$name" address add "$net.2/24" dev host0
 ip -n "$name" link set host0 up
 ip -n "$name" link set lo up
+# Its network is its own, so that it may set that up as it likes.
+export SYSTEMD_NSPAWN_API_VFS_WRITABLE=network
 systemd-nspawn --quiet --register=no --keep-unit --directory="$root" --network-namespace-path="/run/netns/$name" \
   --capability=CAP_NET_ADMIN,CAP_NET_RAW --resolv-conf=off --timezone=off --link-journal=no --console=read-only --boot </dev/null >&2 2>&1 &
 system=$!
