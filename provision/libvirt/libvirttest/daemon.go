@@ -40,6 +40,7 @@ type Daemon struct {
 	shell   *exec.Cmd
 	stdin   io.WriteCloser
 	answers *bufio.Scanner
+	telling sync.Mutex // one command at a time: each has an answer
 	stop    sync.Once
 }
 
@@ -153,6 +154,8 @@ func (d *Daemon) startShell() error {
 
 // tell has the shell do something and waits until it has.
 func (d *Daemon) tell(command string) error {
+	d.telling.Lock()
+	defer d.telling.Unlock()
 	if _, err := fmt.Fprintln(d.stdin, command); err != nil {
 		return fmt.Errorf("%s libvirtd: %w: %s", command, err, d.logged())
 	}
