@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -34,11 +35,16 @@ func FromKustomization(title, path string) (Manifests, error) {
 	}
 	m := Manifests{Title: title}
 	for _, r := range resources.Resources() {
-		content, err := r.Map()
+		// By way of JSON, which has the numbers that Kubernetes has.
+		object := &unstructured.Unstructured{}
+		data, err := r.MarshalJSON()
+		if err == nil {
+			err = object.UnmarshalJSON(data)
+		}
 		if err != nil {
 			return Manifests{}, fmt.Errorf("build %s from %s: %w", title, path, err)
 		}
-		m.Objects = append(m.Objects, &unstructured.Unstructured{Object: content})
+		m.Objects = append(m.Objects, object)
 	}
 	return m, nil
 }
@@ -49,14 +55,13 @@ const fieldOwner = client.FieldOwner("fleet-provision")
 // Name says what they are.
 func (m Manifests) Name() string { return m.Title }
 
-// Interpret applies the objects, namespaces and kinds first. An object that is as it should
-// be keeps its version, by which it is seen that nothing has changed.
+// Interpret applies the objects, namespaces and kinds first.
 func (m Manifests) Interpret(ctx context.Context, k *K8sBare) (score.Outcome, error) {
 	objects := slices.Clone(m.Objects)
 	slices.SortStableFunc(objects, func(a, b *unstructured.Unstructured) int { return cmp.Compare(rank(a), rank(b)) })
 	changed := 0
 	for _, object := range objects {
-		was, err := version(ctx, k.Client, object)
+		was, err := there(ctx, k.Client, object)
 		if err != nil {
 			return score.Outcome{}, err
 		}
@@ -64,7 +69,7 @@ func (m Manifests) Interpret(ctx context.Context, k *K8sBare) (score.Outcome, er
 		if err != nil {
 			return score.Outcome{}, err
 		}
-		if applied.GetResourceVersion() != was {
+		if !equality.Semantic.DeepEqual(content(was), content(applied)) {
 			changed++
 		}
 	}
@@ -108,16 +113,30 @@ func apply(ctx context.Context, c client.Client, object *unstructured.Unstructur
 	return applied, nil
 }
 
-// version is the version of an object as it is, "" when it does not exist.
-func version(ctx context.Context, c client.Client, object *unstructured.Unstructured) (string, error) {
-	there := &unstructured.Unstructured{}
-	there.SetGroupVersionKind(object.GroupVersionKind())
-	err := c.Get(ctx, client.ObjectKeyFromObject(object), there)
+// there is an object as it is, nil when it does not exist.
+func there(ctx context.Context, c client.Client, object *unstructured.Unstructured) (*unstructured.Unstructured, error) {
+	is := &unstructured.Unstructured{}
+	is.SetGroupVersionKind(object.GroupVersionKind())
+	err := c.Get(ctx, client.ObjectKeyFromObject(object), is)
 	switch {
 	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
-		return "", nil
+		return nil, nil
 	case err != nil:
-		return "", fmt.Errorf("get %s %s: %w", object.GetKind(), client.ObjectKeyFromObject(object), err)
+		return nil, fmt.Errorf("get %s %s: %w", object.GetKind(), client.ObjectKeyFromObject(object), err)
 	}
-	return there.GetResourceVersion(), nil
+	return is, nil
+}
+
+// content is what an object says, without what the cluster notes about it. The version is
+// such a note: controllers write into the status meanwhile.
+func content(o *unstructured.Unstructured) map[string]any {
+	if o == nil {
+		return nil
+	}
+	all := o.DeepCopy().Object
+	for _, field := range []string{"managedFields", "resourceVersion", "generation"} {
+		unstructured.RemoveNestedField(all, "metadata", field)
+	}
+	delete(all, "status")
+	return all
 }
