@@ -60,6 +60,8 @@ func (m Machine) xml(uuid string) ([]byte, error) {
 		}
 		if m.Kernel == "" {
 			d.OS.Firmware = "efi" // there is no other that boots from a disk
+			// Debian's first choice would boot only what Microsoft has signed.
+			d.OS.Features = &firmwareXML{[]featureXML{{"no", "enrolled-keys"}, {"no", "secure-boot"}}}
 		} else {
 			d.Features.ACPI = nil // libvirt refuses it without UEFI
 		}

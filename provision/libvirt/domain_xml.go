@@ -40,12 +40,22 @@ type vcpuXML struct {
 }
 
 type osXML struct {
-	Firmware string    `xml:"firmware,attr,omitempty"`
-	Type     osTypeXML `xml:"type"`
-	Kernel   string    `xml:"kernel,omitempty"`
-	Initrd   string    `xml:"initrd,omitempty"`
-	Cmdline  string    `xml:"cmdline,omitempty"`
-	Boot     *devXML   `xml:"boot"`
+	Firmware string       `xml:"firmware,attr,omitempty"`
+	Type     osTypeXML    `xml:"type"`
+	Features *firmwareXML `xml:"firmware"`
+	Kernel   string       `xml:"kernel,omitempty"`
+	Initrd   string       `xml:"initrd,omitempty"`
+	Cmdline  string       `xml:"cmdline,omitempty"`
+	Boot     *devXML      `xml:"boot"`
+}
+
+type firmwareXML struct {
+	Features []featureXML `xml:"feature"`
+}
+
+type featureXML struct {
+	Enabled string `xml:"enabled,attr"`
+	Name    string `xml:"name,attr"`
 }
 
 type osTypeXML struct {

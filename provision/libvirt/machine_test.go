@@ -1,7 +1,9 @@
 package libvirt_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"strings"
@@ -146,7 +148,7 @@ func look(t *testing.T, client *rpc.Libvirt, d rpc.Domain) string {
 
 // Whatever this host has an emulator for, libvirt takes the definition of.
 func TestEachKindOfMachineIsOneThatLibvirtTakes(t *testing.T) {
-	_, c := withPool(t)
+	d, c := withPool(t)
 	ctx := within(t)
 	host, err := c.Host(ctx)
 	must(t, err)
@@ -198,6 +200,15 @@ func TestEachKindOfMachineIsOneThatLibvirtTakes(t *testing.T) {
 			must(t, c.Start(ctx, name))
 			if is, err := c.Machine(ctx, name); err != nil || is.State != libvirt.StateRunning {
 				t.Errorf("started, it is %+v, %v", is, err)
+			}
+			if kind.arch == libvirt.AArch64 { // the others' firmware has nothing to say on a console
+				eventually(t, "its firmware", func() error {
+					said, err := os.ReadFile(d.HostPath(c.ConsoleLog(name)))
+					if err == nil && !bytes.Contains(said, []byte("UEFI")) {
+						err = fmt.Errorf("its console shows %q", said)
+					}
+					return err
+				})
 			}
 			must(t, c.Destroy(ctx, name))
 			must(t, c.Undefine(ctx, name))
