@@ -259,7 +259,8 @@ func (c *creation) start(ctx context.Context, conn *libvirt.Conn, machineType st
 
 func (c *creation) again(ctx context.Context, conn *libvirt.Conn) error {
 	disk, _, _ := volumes(c.spec.Name)
-	if err := conn.Destroy(ctx, c.spec.Name); err != nil {
+	// There is none when libvirt would not even define it.
+	if err := remove(ctx, conn, c.spec.Name); err != nil {
 		return err
 	}
 	if err := conn.DeleteVolume(ctx, c.spec.Pool.Name, disk); err != nil {

@@ -1,101 +1,42 @@
 package vm_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
-	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
-	"github.com/nationtech/fleet/provision/cloudimage"
 	"github.com/nationtech/fleet/provision/libvirt"
 	"github.com/nationtech/fleet/provision/libvirt/libvirttest"
 	"github.com/nationtech/fleet/provision/topology"
 	"github.com/nationtech/fleet/provision/vm"
 )
 
-// host is a KVM host of the test's own, with the network that machines are on.
-func host(t *testing.T) (*libvirttest.Daemon, *topology.KVMHost) {
-	t.Helper()
-	d := libvirttest.Start(t)
-	h, err := topology.Local().ConnectKVM(t.Context(), d.URI())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { h.Close() })
-	// With addresses and a bridge that no other test has.
-	_, err = d.Dial(t).EnsureNetwork(t.Context(), libvirt.Network{
-		Name: vm.DefaultNetwork, Owner: libvirt.Owner{Name: vm.DefaultNetwork}, Mode: libvirt.ModeNAT,
-		Bridge: "fleet-vmtest", CIDR: netip.MustParsePrefix("10.215.77.0/24"), DHCP: true,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return d, h
-}
-
-// image is a disk on which there is nothing to boot: the machine's firmware says so, and
-// the machine runs.
-func image(t *testing.T, size int) cloudimage.Disk {
-	t.Helper()
-	data := bytes.Repeat([]byte("nothing to boot."), size/16)
-	path := filepath.Join(t.TempDir(), "disk.img")
-	if err := os.WriteFile(path, data, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	digest := sha256.Sum256(data)
-	d, err := cloudimage.Inspect(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.Sum = cloudimage.Sum{Algorithm: "sha256", Hex: hex.EncodeToString(digest[:])}
-	return d
-}
-
-// medium stands for a seed, of which nothing is read here.
-func medium(size int) []byte { return bytes.Repeat([]byte("medium\n."), size/8) }
-
-func spec(t *testing.T, d *libvirttest.Daemon, name string) vm.Spec {
-	t.Helper()
-	return vm.Spec{
-		Name: name, Arch: libvirt.HostArch(), CPUs: 1, MemoryBytes: 128 << 20, Image: image(t, 1<<20), Seed: medium(64 << 10), Agent: medium(128 << 10),
-		Pool: vm.Pool{Name: "test", Dir: d.PoolDir()}, Network: vm.Network{Name: vm.DefaultNetwork}, Emulate: true,
-	}
-}
-
-// left are domains and volumes, but for images.
-func left(t *testing.T, d *libvirttest.Daemon) []string {
-	t.Helper()
-	conn := d.Dial(t)
-	machines, err := conn.Machines(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all []string
-	for _, m := range machines {
-		all = append(all, m.Name)
-	}
-	volumes, err := conn.Volumes(t.Context(), "test")
-	if err != nil && !errors.Is(err, libvirt.ErrNotFound) {
-		t.Fatal(err)
-	}
-	for _, v := range volumes {
-		if !strings.HasPrefix(v.Name, "image-") {
-			all = append(all, v.Name)
-		}
-	}
-	return all
-}
-
-func TestTheLifeOfAMachine(t *testing.T) {
+// TestOnARealLibvirt has one libvirtd for all: starting it is what takes longest.
+func TestOnARealLibvirt(t *testing.T) {
+	// Before the daemon, which has its own view of what is mounted.
+	small := smallFileSystem(t)
 	d, h := host(t)
+	for _, test := range []struct {
+		name string
+		run  func(*testing.T, *libvirttest.Daemon, *topology.KVMHost)
+	}{
+		{"the life of a machine", life},
+		{"what fails leaves nothing", failures},
+		{"a domain of somebody else is left alone", stranger},
+		{"a pool that is full", func(t *testing.T, d *libvirttest.Daemon, h *topology.KVMHost) { fullPool(t, d, h, small) }},
+		{"what was left of a machine is taken away", leftovers},
+		{"KVM is tried and not believed", tryKVM},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.run(t, d, h)
+			clear(t, h)
+		})
+	}
+}
+
+func life(t *testing.T, d *libvirttest.Daemon, h *topology.KVMHost) {
 	ctx := t.Context()
 	s := spec(t, d, "till-7")
 	created, err := vm.Create(ctx, h, s, vm.Options{})
@@ -144,9 +85,8 @@ func TestTheLifeOfAMachine(t *testing.T) {
 	}
 }
 
-// TestWhatFailsLeavesNothing has one thing go wrong each time.
-func TestWhatFailsLeavesNothing(t *testing.T) {
-	d, h := host(t)
+// failures has one thing go wrong each time.
+func failures(t *testing.T, d *libvirttest.Daemon, h *topology.KVMHost) {
 	for name, tt := range map[string]struct {
 		change func(*vm.Spec)
 		// at is called when the machine's volumes are there, and its domain is next.
@@ -192,8 +132,7 @@ func TestWhatFailsLeavesNothing(t *testing.T) {
 	}
 }
 
-func TestADomainOfSomebodyElseIsLeftAlone(t *testing.T) {
-	d, h := host(t)
+func stranger(t *testing.T, d *libvirttest.Daemon, h *topology.KVMHost) {
 	stranger := d.Stranger(t)
 	const xml = `<domain type='qemu'><name>till-7</name><memory unit='MiB'>64</memory><os><type>hvm</type></os></domain>`
 	if _, err := stranger.DomainDefineXML(xml); err != nil {
@@ -218,34 +157,27 @@ func TestADomainOfSomebodyElseIsLeftAlone(t *testing.T) {
 	if all := left(t, d); !slices.Equal(all, []string{"till-7"}) {
 		t.Errorf("left %q", all)
 	}
-}
-
-// TestAPoolThatIsFull fills a file system of its own.
-func TestAPoolThatIsFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("a file system of a certain size can be mounted by root alone")
-	}
-	// Before the daemon, which has its own view of what is mounted.
-	small := filepath.Join(t.TempDir(), "small")
-	if err := os.Mkdir(small, 0o755); err != nil {
+	defined, err := stranger.DomainLookupByName("till-7")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=4m"); err != nil {
-		t.Skipf("no file system of a certain size: %v", err)
+	if err := stranger.DomainUndefine(defined); err != nil {
+		t.Error(err)
 	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(small, syscall.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	d, h := host(t)
+}
+
+// fullPool fills a file system of its own.
+func fullPool(t *testing.T, d *libvirttest.Daemon, h *topology.KVMHost, small string) {
+	if small == "" {
+		t.Skip("no file system of a certain size can be mounted here")
+	}
 	for name, change := range map[string]func(*vm.Spec){
 		"for the image": func(s *vm.Spec) { s.Image = image(t, 8<<20) },
 		"for the agent": func(s *vm.Spec) { s.Agent = medium(8 << 20) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := spec(t, d, "till-7")
-			s.Pool.Dir = small
+			s.Pool = vm.Pool{Name: "small", Dir: small}
 			change(&s)
 			if _, err := vm.Create(t.Context(), h, s, vm.Options{}); !errors.Is(err, libvirt.ErrPoolFull) {
 				t.Errorf("%v", err)
@@ -257,9 +189,8 @@ func TestAPoolThatIsFull(t *testing.T) {
 	}
 }
 
-// TestWhatWasLeftOfAMachineIsTakenAway is about one whose maker was killed.
-func TestWhatWasLeftOfAMachineIsTakenAway(t *testing.T) {
-	d, h := host(t)
+// leftovers is about one whose maker was killed.
+func leftovers(t *testing.T, d *libvirttest.Daemon, h *topology.KVMHost) {
 	s := spec(t, d, "till-7")
 	if _, err := vm.Create(t.Context(), h, s, vm.Options{}); err != nil {
 		t.Fatal(err)
@@ -279,45 +210,5 @@ func TestWhatWasLeftOfAMachineIsTakenAway(t *testing.T) {
 	}
 	if _, err := vm.Create(t.Context(), h, s, vm.Options{}); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestKVMIsTriedAndNotBelieved boots nothing, so that there is no sign of life: with KVM or
-// without, the machine ends up emulated, and that is remembered.
-func TestKVMIsTriedAndNotBelieved(t *testing.T) {
-	d, h := host(t)
-	conn := d.Dial(t)
-	facts, err := conn.Host(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	guest, err := facts.Guest(facts.Arch)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !guest.KVM {
-		t.Skip("libvirt does not claim KVM on this machine, so there is nothing to try")
-	}
-	s := spec(t, d, "till-7")
-	s.Emulate = false
-	tried := vm.TriedIn(t.TempDir())
-	var said []string
-	talk := vm.Talk{Warn: func(format string, _ ...any) { said = append(said, format) }}
-	created, err := vm.Create(t.Context(), h, s, vm.Options{Talk: talk, Tried: tried})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !created.Emulated || created.Why == "" || len(said) == 0 {
-		t.Errorf("%+v, said %q", created, said)
-	}
-	if works := tried.Of(t.Context(), h); works == nil || *works {
-		t.Errorf("remembered %v", works)
-	}
-	s = spec(t, d, "till-8")
-	s.Emulate = false
-	said = nil
-	created, err = vm.Create(t.Context(), h, s, vm.Options{Tried: tried, Talk: vm.Talk{Doing: func(format string, _ ...any) { said = append(said, format) }}})
-	if err != nil || !created.Emulated || slices.Contains(said, "trying KVM") {
-		t.Errorf("the next is tried again: %+v, %v, %q", created, err, said)
 	}
 }
