@@ -48,7 +48,7 @@ func bare(names ...string) contracts.KVMScore {
 
 func TestAMachineIsLookedAfter(t *testing.T) {
 	w := newWorld(t, "")
-	w.upload()
+	w.upload(image)
 	w.foreign("somebody")
 	const cidr = "10.248.1.0/24"
 	revision := w.tell(till(cidr))
@@ -164,7 +164,7 @@ func TestAMachineIsLookedAfter(t *testing.T) {
 
 func TestLibvirtdIsRestartedInTheMiddle(t *testing.T) {
 	w := newWorld(t, "")
-	w.upload()
+	w.upload(image)
 	score := till("10.248.2.0/24")
 	revision := w.tell(score)
 	w.running(revision)

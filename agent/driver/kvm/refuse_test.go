@@ -56,7 +56,7 @@ func TestAnImageThatIsNotThereIsSaid(t *testing.T) {
 	if all := w.domains(); len(all) != 0 {
 		t.Errorf("the machines %v were made", all)
 	}
-	w.upload()
+	w.upload(image)
 	w.worker.Look()
 	w.running(revision)
 }
@@ -84,7 +84,7 @@ func TestAPoolThatIsFullIsSaidAndNothingIsHalfMade(t *testing.T) {
 	must(t, syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=200m"))
 	t.Cleanup(func() { must(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	w := newWorld(t, dir)
-	w.upload()
+	w.upload(image)
 	score := till("10.248.4.0/24")
 	score.Volumes[0].SizeBytes = 1 << 30
 	if s := w.failed(w.tell(score), "PoolFull"); !strings.Contains(s.Message, dir) {
@@ -98,7 +98,7 @@ func TestAPoolThatIsFullIsSaidAndNothingIsHalfMade(t *testing.T) {
 
 func TestSecretUserDataIsSealed(t *testing.T) {
 	w := newWorld(t, "")
-	w.upload()
+	w.upload(image)
 	score := till("10.248.5.0/24", func(m *contracts.Machine) {
 		m.CloudInit = &contracts.CloudInit{SecretUserData: &contracts.Secret{Name: "s/user-data", Digest: strings.Repeat("0", 32)}}
 	})

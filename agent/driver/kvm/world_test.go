@@ -133,8 +133,8 @@ func (w *world) run() {
 	})
 }
 
-// upload brings the tiny guest's image into the pool.
-func (w *world) upload() {
+// upload brings the tiny guest's image into the pool, by whatever name.
+func (w *world) upload(image string) {
 	w.Helper()
 	path, err := guest.TinyImage(w.Context())
 	must(w.T, err)
@@ -147,11 +147,14 @@ func (w *world) upload() {
 }
 
 // tell tells the worker what shall run, and returns the revision.
-func (w *world) tell(k contracts.KVMScore) string {
+func (w *world) tell(k contracts.KVMScore) string { return w.tellWithin(k, 0) }
+
+// tellWithin tells what has to get healthy within so many seconds.
+func (w *world) tellWithin(k contracts.KVMScore, seconds int64) string {
 	w.number++
 	score := contracts.ReconcileScore{KVM: &k}
 	revision := "shop-" + score.Digest()[:8]
-	w.worker.Set(contracts.DesiredState{Deployment: name, Namespace: "n", Revision: revision, Digest: score.Digest(), Score: score, Issued: w.number})
+	w.worker.Set(contracts.DesiredState{Deployment: name, Namespace: "n", Revision: revision, Digest: score.Digest(), Score: score, DeadlineSeconds: seconds, Issued: w.number})
 	return revision
 }
 
