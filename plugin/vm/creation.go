@@ -202,7 +202,7 @@ func (c *creation) askCluster(ctx context.Context) error {
 		return fmt.Errorf("get Device %s: %w", key, err)
 	case device.Spec.PublicKey != "":
 		return &cli.ExitError{Code: cli.CodeBad, Err: fmt.Errorf(
-			"Device %s has a key already, so a new machine can't join as it: take its key away with kubectl fleet devices reset-key %s -n %s, or delete the Device, or choose another name", key, key.Name, key.Namespace)}
+			"the Device %s has a key already, so a new machine can't join as it: take its key away with kubectl fleet devices reset-key %s -n %s, or delete the Device, or choose another name", key, key.Name, key.Namespace)}
 	}
 	return nil
 }

@@ -102,8 +102,9 @@ func TestCheck(t *testing.T) {
 }
 
 func TestAMachineThatIsMadeAgainHasItsOldAddress(t *testing.T) {
-	if MAC("a") != MAC("a") || MAC("a") == MAC("b") {
-		t.Errorf("%s %s", MAC("a"), MAC("b"))
+	first, again, other := MAC("a"), MAC("a"), MAC("b")
+	if first != again || first == other {
+		t.Errorf("%s, %s; another %s", first, again, other)
 	}
 }
 
