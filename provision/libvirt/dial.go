@@ -14,13 +14,10 @@ import (
 )
 
 const (
-	// callTimeout is how long one call may take. Most take milliseconds; making a volume
+	// patience is how long one call may take. Most take milliseconds; making a volume
 	// or ending a machine whose disk is slow takes longest.
-	callTimeout = time.Minute
-	// keepaliveEvery is how often libvirtd is asked whether it is there. A killed one is
-	// noticed at once, by its socket; this is for one that hangs, or whose host is cut off.
-	keepaliveEvery = 30 * time.Second
-	closeTimeout   = 2 * time.Second
+	patience     = time.Minute
+	closeTimeout = 2 * time.Second
 )
 
 // sockets are where libvirtd listens: the one daemon, or since Fedora 35 the one for QEMU
@@ -33,6 +30,10 @@ type DialOptions struct {
 	// SSH opens the connection for a qemu+ssh URI to the host's libvirt socket; nil refuses
 	// such URIs.
 	SSH func(ctx context.Context, socket string) (net.Conn, error)
+	// Patience is how long libvirtd may take to answer; a minute when zero. It is asked
+	// twice as often whether it is there, and one that isn't is gone. A killed one is noticed
+	// at once, by its socket; this is for one that hangs, or whose host is cut off.
+	Patience time.Duration
 }
 
 // Conn is a connection to a libvirtd. Its methods may be called from several goroutines.
@@ -56,13 +57,16 @@ func Dial(ctx context.Context, u URI, o DialOptions) (*Conn, error) {
 	if c.log == nil {
 		c.log = slog.New(slog.DiscardHandler)
 	}
+	if c.options.Patience <= 0 {
+		c.options.Patience = patience
+	}
 	if u.scheme == "" {
 		return nil, errors.New("connect to libvirt: no URI given")
 	}
 	if u.scheme == schemeSSH && o.SSH == nil {
 		return nil, fmt.Errorf("connect to %s: this program doesn't connect through ssh", u)
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.options.Patience)
 	defer cancel()
 	l, err := c.open(ctx)
 	if err != nil {
@@ -186,7 +190,7 @@ func settle(client *rpc.Libvirt) {
 
 // keepalive closes a connection on which nobody answers.
 func (c *Conn) keepalive() {
-	tick := time.NewTicker(keepaliveEvery)
+	tick := time.NewTicker(c.options.Patience / 2)
 	defer tick.Stop()
 	for {
 		select {
@@ -216,7 +220,7 @@ func (c *Conn) apart(ctx context.Context, what string, f func(*rpc.Libvirt) erro
 		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	greeting, cancel := context.WithTimeout(ctx, callTimeout)
+	greeting, cancel := context.WithTimeout(ctx, c.options.Patience)
 	client, err := greet(greeting, l)
 	cancel()
 	if err != nil {
@@ -251,8 +255,8 @@ func call[T any](ctx context.Context, c *Conn, what string, f func() (T, error))
 		return none, fmt.Errorf("%s: %w", what, ErrGone)
 	default:
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, callTimeout,
-		fmt.Errorf("libvirt has not answered for %s: %w", callTimeout, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, c.options.Patience,
+		fmt.Errorf("libvirt has not answered for %s: %w", c.options.Patience, context.DeadlineExceeded))
 	defer cancel()
 	type answer struct {
 		value T

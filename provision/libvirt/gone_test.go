@@ -1,8 +1,10 @@
 package libvirt_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net"
 	"path/filepath"
 	"testing"
@@ -98,6 +100,41 @@ func TestAWatchEndsWithItsContext(t *testing.T) {
 	}
 	// The connection still serves.
 	must(t, c.Define(within(t), bare("web")))
+}
+
+func TestALibvirtdThatHangsIsGivenUp(t *testing.T) {
+	d := libvirttest.Start(t)
+	ctx := within(t)
+	c, err := libvirt.Dial(ctx, d.URI(), libvirt.DialOptions{Patience: 2 * time.Second})
+	must(t, err)
+	t.Cleanup(func() { c.Close() })
+	must(t, c.EnsurePool(ctx, pool, d.PoolDir()))
+	heard := make(chan error, 1)
+	s, err := c.Subscribe(ctx)
+	must(t, err)
+	go func() { heard <- s.Run(func(libvirt.Event) {}) }()
+
+	freezing := &broken{nil, func() { d.Freeze(t) }}
+	content := bytes.Repeat([]byte("raw content "), 100000)
+	sending := make(chan error, 1)
+	go func() {
+		half := io.MultiReader(bytes.NewReader(content[:len(content)/2]), freezing)
+		sending <- c.Upload(ctx, pool, "image", "raw", int64(len(content)), half)
+	}()
+	for what, ended := range map[string]<-chan error{"watch": heard, "upload": sending} {
+		select {
+		case err := <-ended:
+			refused(t, err, libvirt.ErrGone)
+		case <-time.After(patience):
+			t.Fatalf("%s still waits", what)
+		}
+	}
+	_, err = c.Machines(ctx)
+	refused(t, err, libvirt.ErrGone)
+	short, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err = libvirt.Dial(short, d.URI(), libvirt.DialOptions{})
+	refused(t, err, context.DeadlineExceeded, "doesn't answer")
 }
 
 // A silent server is what a host is that was cut off.

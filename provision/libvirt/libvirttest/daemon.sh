@@ -14,6 +14,7 @@ echo ready
 
 end() { # signal, process
 	kill "-$1" "$2" 2>/dev/null || true
+	kill -CONT "$2" 2>/dev/null || true
 	wait "$2" 2>/dev/null || true
 }
 
@@ -23,6 +24,8 @@ while read -r command; do
 		libvirtd --config "$root/libvirtd.conf" --pid-file "$root/libvirtd.pid" </dev/null >>"$root/shell.log" 2>&1 &
 		daemon=$!
 		;;
+	freeze) kill -STOP "$daemon" ;;
+	thaw) kill -CONT "$daemon" ;;
 	kill)
 		[ -z "$daemon" ] || end KILL "$daemon"
 		daemon=

@@ -77,6 +77,19 @@ func (d *Daemon) Kill(t testing.TB) {
 	}
 }
 
+// Freeze makes libvirtd hang until the end of the test: it is there and doesn't answer.
+func (d *Daemon) Freeze(t testing.TB) {
+	t.Helper()
+	if err := d.tell("freeze"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.tell("thaw"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Restart ends libvirtd, if it runs, and starts it anew; its machines run on.
 func (d *Daemon) Restart(t testing.TB) {
 	t.Helper()
