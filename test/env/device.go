@@ -78,9 +78,6 @@ func (d *Device) configure(h *hypervisor) error {
 		config["podman"] = map[string]any{"socket": d.Podman.Socket}
 	}
 	if d.Pool != "" {
-		if err := h.admit(d.Agent.UID); err != nil {
-			return err
-		}
 		config["kvm"] = map[string]any{"uri": h.daemon.URI().String(), "pool": d.Pool}
 	}
 	raw, err := yaml.Marshal(config)

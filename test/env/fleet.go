@@ -251,7 +251,9 @@ func (f *Fleet) PrepareDevices(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, d := range f.Devices {
 		group.Go(func() error {
-			if err := d.startPodman(ctx, f.Rootful == nil, f.ControlPlane.Registry); err != nil {
+			// libvirt refuses users whom the machine's list of users does not have, and those
+			// of podmans without rights are made up.
+			if err := d.startPodman(ctx, f.Rootful == nil && d.Pool == "", f.ControlPlane.Registry); err != nil {
 				return err
 			}
 			return d.configure(f.hypervisor)

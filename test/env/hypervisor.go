@@ -20,7 +20,6 @@ import (
 // hypervisor is a libvirtd that nobody else uses, with a network on which machines find
 // what they need of the control plane at their gateway.
 type hypervisor struct {
-	root    string
 	daemon  *libvirttest.Daemon
 	conn    *libvirt.Conn
 	network libvirt.Network
@@ -39,7 +38,7 @@ func (f *Fleet) StartLibvirt(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	h := &hypervisor{root: root, daemon: daemon}
+	h := &hypervisor{daemon: daemon}
 	f.hypervisor = h // whatever happens next, Close ends it
 	if h.conn, err = libvirt.Dial(ctx, daemon.URI(), libvirt.DialOptions{}); err != nil {
 		return err
@@ -85,11 +84,6 @@ func (h *hypervisor) startNetwork(ctx context.Context, block int) error {
 
 // gateway is this machine's address on the network.
 func (h *hypervisor) gateway() netip.Addr { return h.network.CIDR.Addr().Next() }
-
-// admit lets a user reach the libvirtd, as membership of a group does on a real device.
-func (h *hypervisor) admit(uid int) error {
-	return os.Chown(filepath.Join(h.root, "run", "libvirt-sock"), uid, -1)
-}
 
 // close ends every machine, the network and the libvirtd.
 func (h *hypervisor) close() error {

@@ -92,7 +92,8 @@ chmod 0755 "$1/etc/initramfs-tools/hooks/fleet" "$1/usr/local/sbin/fleet-registr
 const finish = `set -eu
 chroot "$1" systemctl enable systemd-networkd.service fleet-registry.service
 chroot "$1" systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer \
-  systemd-firstboot.service podman-auto-update.timer podman-restart.service
+  systemd-firstboot.service e2scrub_reap.service podman-auto-update.service podman-auto-update.timer podman-restart.service
+chroot "$1" systemctl --global mask podman-auto-update.service podman-auto-update.timer podman-restart.service
 rm -f "$1"/etc/ssh/ssh_host_*
 : >"$1/etc/machine-id"
 rm -f "$1/var/lib/dbus/machine-id"
