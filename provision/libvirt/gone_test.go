@@ -7,8 +7,11 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 
 	"github.com/nationtech/fleet/provision/libvirt"
 	"github.com/nationtech/fleet/provision/libvirt/libvirttest"
@@ -58,11 +61,14 @@ func TestALibvirtdThatIsKilledIsNoticedAndItsMachinesRunOn(t *testing.T) {
 	}
 }
 
-func TestAConnectionThatIsClosedIsGone(t *testing.T) {
+func TestAConnectionThatIsClosedIsGoneAndLeavesNothing(t *testing.T) {
 	d := libvirttest.Start(t)
 	ctx := within(t)
+	before := goleak.IgnoreCurrent()
 	c, err := libvirt.Dial(ctx, d.URI(), libvirt.DialOptions{})
 	must(t, err)
+	must(t, c.EnsurePool(ctx, pool, d.PoolDir()))
+	must(t, c.Upload(ctx, pool, "small", "raw", 5, strings.NewReader("small")))
 	watching := make(chan error, 1)
 	s, err := c.Subscribe(ctx)
 	must(t, err)
@@ -72,6 +78,10 @@ func TestAConnectionThatIsClosedIsGone(t *testing.T) {
 	refused(t, <-watching, libvirt.ErrGone)
 	_, err = c.Machines(ctx)
 	refused(t, err, libvirt.ErrGone)
+	_, err = c.Subscribe(ctx)
+	refused(t, err, libvirt.ErrGone)
+	refused(t, c.Upload(ctx, pool, "other", "raw", 5, strings.NewReader("other")), libvirt.ErrGone)
+	goleak.VerifyNone(t, before)
 }
 
 func TestACallEndsWithItsContext(t *testing.T) {

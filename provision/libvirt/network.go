@@ -202,6 +202,8 @@ func (c *Conn) startNetwork(ctx context.Context, net rpc.Network, want networkXM
 		return fmt.Errorf("%w: the host reaches %s/%d already: choose another cidr", err, want.IPs[0].Address, want.IPs[0].Prefix)
 	case strings.Contains(said.Message, "dnsmasq"):
 		return fmt.Errorf("%w: is dnsmasq (on Debian dnsmasq-base) installed?", err)
+	case strings.Contains(said.Message, "iptables"):
+		return fmt.Errorf("%w: is iptables installed?", err)
 	}
 	return err
 }
