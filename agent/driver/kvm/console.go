@@ -59,7 +59,7 @@ func (d *Driver) StreamConsole(ctx context.Context, domain string, tail *int64, 
 	if err != nil {
 		return err
 	}
-	defer func() { f.Close() }()
+	defer func() { _ = f.Close() }() // whichever it is then
 	if tail != nil {
 		data, err := end(f, maxTail)
 		if err != nil {
@@ -81,7 +81,7 @@ func (d *Driver) StreamConsole(ctx context.Context, domain string, tail *int64, 
 		case <-tick.C:
 		}
 		if next := d.rotated(ctx, domain, f); next != nil {
-			f.Close()
+			_ = f.Close() // which was only read
 			f = next
 		}
 	}
@@ -97,7 +97,7 @@ func (d *Driver) rotated(ctx context.Context, domain string, f *os.File) *os.Fil
 	before, err1 := f.Stat()
 	after, err2 := next.Stat()
 	if err1 != nil || err2 != nil || os.SameFile(before, after) {
-		next.Close()
+		_ = next.Close()
 		return nil
 	}
 	return next

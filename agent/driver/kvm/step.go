@@ -168,4 +168,4 @@ func (s step) machine(m *machines.Machine) (libvirt.Machine, error) {
 }
 
 // target is the name of a disk by its number.
-func target(n int) string { return "vd" + string(rune('a'+n)) }
+func target(n int) string { return "vd" + "abcdefghijklmnopqrstuvwxyz"[n:n+1] }
