@@ -209,6 +209,11 @@ func TestEachKindOfMachineIsOneThatLibvirtTakes(t *testing.T) {
 					}
 					return err
 				})
+				// QEMU has no CPUs to plug in there.
+				refused(t, c.SetCPUs(ctx, name, 2), libvirt.ErrNeedsRestart, name)
+				if is, err := c.Machine(ctx, name); err != nil || is.CPUs != 1 {
+					t.Errorf("it is %+v, %v", is, err)
+				}
 			}
 			must(t, c.Destroy(ctx, name))
 			must(t, c.Undefine(ctx, name))

@@ -45,10 +45,11 @@ type Daemon struct {
 }
 
 // replaced are the host's directories that the daemon has its own of, by their names under
-// its root.
+// its root. What libvirt keeps in /var/cache is not: it is what the host's emulators can do,
+// which takes many seconds to find out anew.
 var replaced = map[string]string{
 	"run": "/run/libvirt", "lib": "/var/lib/libvirt", "etc": "/etc/libvirt",
-	"log": "/var/log/libvirt", "cache": "/var/cache/libvirt",
+	"log": "/var/log/libvirt",
 }
 
 // errNoNamespace tells that libvirt's directories can't be replaced here.

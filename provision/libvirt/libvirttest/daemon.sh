@@ -2,7 +2,7 @@
 # as it is told to on standard input, and ends with it.
 set -eu
 root=$1
-for pair in run:/run/libvirt lib:/var/lib/libvirt etc:/etc/libvirt log:/var/log/libvirt cache:/var/cache/libvirt; do
+for pair in run:/run/libvirt lib:/var/lib/libvirt etc:/etc/libvirt log:/var/log/libvirt; do
 	mkdir -p "$root/${pair%%:*}"
 	mount --bind "$root/${pair%%:*}" "${pair#*:}"
 done
