@@ -25,6 +25,8 @@ func TestAMachineIsADevice(t *testing.T) {
 			must(t, "scaffold", f.Scaffold(ctx, f.MachineImage(image)))
 		}
 	}
+	// One container is enough for a machine that may be emulated.
+	must(t, "edit", f.Repository.Edit(env.Overlay+"/devices.yaml", "    display: attached\n", ""))
 	_, err = f.Repository.Push(ctx, "Begin the fleet")
 	must(t, "push", err)
 	must(t, "sync", f.Sync(ctx))
@@ -39,7 +41,7 @@ func TestAMachineIsADevice(t *testing.T) {
 	out, err := f.Kubectl(ctx, "status", "--namespace", env.Namespace)
 	must(t, "status", err)
 	t.Logf("kubectl fleet status:\n%s", out)
-	for _, part := range []string{"hello", "1 device"} {
+	for _, part := range []string{"hello", "1/1", "1 ready"} {
 		if !strings.Contains(out, part) {
 			t.Errorf("kubectl fleet status does not say %q", part)
 		}
