@@ -37,7 +37,7 @@ func (c *Cache) Get(ctx context.Context, i Image) (Disk, error) {
 	if i.Path != "" {
 		return c.local(i)
 	}
-	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
+	if err := os.MkdirAll(c.Dir, 0o750); err != nil {
 		return Disk{}, fmt.Errorf("keep image %s: %w", i.Name, err)
 	}
 	sum, err := c.sum(ctx, i)
@@ -127,7 +127,7 @@ func (c *Cache) sum(ctx context.Context, i Image) (Sum, error) {
 		if err != nil {
 			return Sum{}, fmt.Errorf("checksums %s: %w", i.SumsURL, err)
 		}
-		return sum, os.WriteFile(kept, []byte(sum.Hex+"  "+base(i)+"\n"), 0o644)
+		return sum, os.WriteFile(kept, []byte(sum.Hex+"  "+base(i)+"\n"), 0o600)
 	}
 	last, readErr := os.ReadFile(kept)
 	if readErr != nil || ctx.Err() != nil {
@@ -202,15 +202,15 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return func() { f.Close() }, nil
+			return func() { _ = f.Close() }, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) {
-			f.Close()
+			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
 		select {
 		case <-ctx.Done():
-			f.Close()
+			_ = f.Close()
 			return nil, fmt.Errorf("another fleet downloads it: %w", ctx.Err())
 		case <-tick.C:
 		}

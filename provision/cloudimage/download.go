@@ -40,8 +40,8 @@ func (p partial) size() int64 {
 }
 
 func (p partial) remove() {
-	os.Remove(p.path)
-	os.Remove(p.tag())
+	_ = os.Remove(p.path)
+	_ = os.Remove(p.tag())
 }
 
 // download has an image at target, with the right checksum. What a download that is broken
@@ -81,7 +81,7 @@ func (c *Cache) download(ctx context.Context, i Image, target string, sum Sum) e
 	if err := os.Rename(p.path, target); err != nil {
 		return err
 	}
-	os.Remove(p.tag())
+	_ = os.Remove(p.tag())
 	return nil
 }
 
@@ -152,10 +152,10 @@ func (c *Cache) fetch(ctx context.Context, i Image, p partial) error {
 	default:
 		return &statusError{response.StatusCode, response.Status}
 	}
-	if err := os.WriteFile(p.tag(), []byte(validator(response.Header)), 0o644); err != nil {
+	if err := os.WriteFile(p.tag(), []byte(validator(response.Header)), 0o600); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(p.path, flags, 0o644)
+	f, err := os.OpenFile(p.path, flags, 0o600)
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,7 @@ func (c *Cache) fetch(ctx context.Context, i Image, p partial) error {
 	defer watch.Stop()
 	meter := c.start(i.Name, total, have)
 	_, err = io.Copy(io.MultiWriter(f, meter, alive{watch}), response.Body)
-	meter.Close()
+	_ = meter.Close()
 	if cause := context.Cause(ctx); err != nil && cause != nil {
 		err = cause
 	}

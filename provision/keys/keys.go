@@ -87,5 +87,5 @@ func create(path, comment string) error {
 		return err
 	}
 	line := strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " " + comment + "\n"
-	return os.WriteFile(path+".pub", []byte(line), 0o644)
+	return os.WriteFile(path+".pub", []byte(line), 0o600)
 }

@@ -57,7 +57,7 @@ func Dial(ctx context.Context, a Address, o Options) (*Client, error) {
 // Reconnect connects anew: what a user may do follows from the groups that the user was in
 // when the connection was made.
 func (c *Client) Reconnect(ctx context.Context) error {
-	c.Close()
+	_ = c.Close()
 	return c.connect(ctx)
 }
 
@@ -74,7 +74,7 @@ func (c *Client) connect(ctx context.Context) error {
 		c.uid, err = strconv.Atoi(strings.TrimSpace(result.Stdout))
 	}
 	if err != nil {
-		c.Close()
+		_ = c.Close()
 		return fmt.Errorf("find out who one is on %s: %w", c.address, err)
 	}
 	return nil
@@ -99,7 +99,7 @@ func open(ctx context.Context, a Address, o Options) (*ssh.Client, error) {
 		return nil, err
 	}
 	// The handshake knows no context: closing the connection ends it.
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	// What the callback has found is kept: the handshake's own error wraps it in text alone.
 	var refused error
@@ -121,7 +121,7 @@ func open(ctx context.Context, a Address, o Options) (*ssh.Client, error) {
 	case strings.Contains(err.Error(), "unable to authenticate"):
 		err = errors.Join(append([]error{fmt.Errorf("the host accepts none of %d keys for user %s: put one's public half into that user's authorized_keys, or name another with --identity", len(signers), a.User)}, problems...)...)
 	}
-	conn.Close()
+	_ = conn.Close()
 	return nil, err
 }
 
