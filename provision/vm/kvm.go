@@ -186,11 +186,11 @@ func (t *Tried) remember(ctx context.Context, host *topology.KVMHost, works bool
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(t.Path), 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.MkdirAll(filepath.Dir(t.Path), 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	temporary := t.Path + ".new"
-	if err := os.WriteFile(temporary, append(data, '\n'), 0o644); err != nil {
+	if err := os.WriteFile(temporary, append(data, '\n'), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(temporary, t.Path)
