@@ -12,7 +12,7 @@ import (
 )
 
 // ErrNoSystemd tells that a host is not run by systemd.
-var ErrNoSystemd = errors.New("there is no systemd")
+var ErrNoSystemd = errors.New("there is no systemd: where something else runs the host, such as a container, --no-systemd starts daemons directly")
 
 // HasSystemd reports whether systemd runs the host, as sd_booted(3) finds it out.
 func HasSystemd(ctx context.Context, r command.Runner) (bool, error) {
