@@ -217,13 +217,15 @@ func (w *world) machine(domain string) libvirt.MachineStatus {
 	return s
 }
 
-// hello is what the guest of a machine says of itself.
-func (w *world) hello(domain string) tiny.Hello {
+// hello is what the guest of a machine says of itself. One that is busy, such as with a
+// new processor, may take its time.
+func (w *world) hello(domain string) (said tiny.Hello) {
 	w.Helper()
-	at, err := w.driver.Address(w.Context(), domain)
-	must(w.T, err)
-	said, err := guest.Ask(w.Context(), at.Host)
-	must(w.T, err)
+	w.eventually("the guest answers", func() bool {
+		var err error
+		said, err = w.ask(domain)
+		return err == nil
+	})
 	return said
 }
 
