@@ -86,7 +86,7 @@ func (d *demo) sayWhatNextWithMachine() {
 Look:    kubectl fleet status -n %[4]s --watch
          kubectl fleet vm list --connect "$LIBVIRT_URI"
          kubectl fleet vm console vm-1 --connect "$LIBVIRT_URI"
-         kubectl fleet logs -n %[4]s vm-1.hello --follow; curl http://%[5]s:%[6]d/
+         curl http://%[5]s:%[6]d/
 %[7]s
 Break:   kubectl fleet vm stop vm-1 --connect "$LIBVIRT_URI"; start it again, and it comes back to what Git says
 End:     make demo-down`,
