@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"runtime"
@@ -11,8 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 )
 
-// installsPlugin puts the plugin where krew puts it, from what the manifest says for this
-// platform, and has kubectl run it.
+// installsPlugin has krew install the plugin from the archive that the manifest names for
+// this platform, and kubectl run it.
 func installsPlugin(t *testing.T, dist string) {
 	m, err := readManifest(dist)
 	if err != nil {
@@ -29,19 +30,31 @@ func installsPlugin(t *testing.T, dist string) {
 	if here.Bin == "" {
 		t.Fatalf("the manifest has nothing for this platform: %+v", m.Spec.Platforms)
 	}
-	// https://github.com/kubernetes-sigs/krew/blob/v0.4.5/internal/installation/install.go
-	krew := t.TempDir()
-	store := filepath.Join(krew, "store", m.Metadata.Name, m.Spec.Version)
-	bin := filepath.Join(krew, "bin")
-	for _, dir := range []string{store, bin} {
-		if err := os.MkdirAll(dir, 0o750); err != nil {
-			t.Fatal(err)
-		}
-	}
-	run(t, store, "tar", "-xzf", filepath.Join(dist, path.Base(here.URI)))
-	if err := os.Symlink(filepath.Join(store, here.Bin), filepath.Join(bin, "kubectl-fleet")); err != nil {
+	krew := strings.TrimSpace(run(t, ".", "go", "tool", "-n", "krew"))
+	krewRoot := t.TempDir()
+	archive := filepath.Join(dist, path.Base(here.URI))
+	install := []string{"install", "--manifest", manifestPath(dist), "--archive"}
+	krewEnv := []string{"KREW_ROOT=" + krewRoot, "KREW_NO_UPGRADE_CHECK=1"}
+
+	// What was changed on the way is not installed.
+	data, err := os.ReadFile(archive)
+	if err != nil {
 		t.Fatal(err)
 	}
+	data[len(data)/2] ^= 1
+	changed := filepath.Join(t.TempDir(), filepath.Base(archive))
+	if err := os.WriteFile(changed, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), krew, append(install, changed)...)
+	cmd.Env = append(os.Environ(), krewEnv...)
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), "checksum") {
+		t.Errorf("krew takes an archive that was changed: %v\n%s", err, out)
+	}
+
+	runWith(t, dist, krewEnv, krew, append(install, archive)...)
+	store := filepath.Join(krewRoot, "store", m.Metadata.Name, m.Spec.Version)
+	bin := filepath.Join(krewRoot, "bin")
 
 	tools := t.TempDir()
 	kubectl := filepath.Join(tools, "kubectl")
@@ -51,10 +64,8 @@ func installsPlugin(t *testing.T, dist string) {
 	if got, want := versionOf(t, runWith(t, tools, env, kubectl, "fleet", "version", "--client", "-o", "json")), tag+" "+runtime.GOOS+"/"+runtime.GOARCH; got != want {
 		t.Errorf("kubectl fleet version is %s, want %s", got, want)
 	}
-	for _, want := range []string{"kubectl fleet status", "Available Commands"} {
-		if help := runWith(t, tools, env, kubectl, "fleet", "--help"); !strings.Contains(help, want) {
-			t.Errorf("kubectl fleet --help does not have %q:\n%s", want, help)
-		}
+	if help := runWith(t, tools, env, kubectl, "fleet", "--help"); !strings.Contains(help, "kubectl fleet status") {
+		t.Errorf("kubectl fleet --help does not have kubectl fleet status:\n%s", help)
 	}
 	if list := runWith(t, tools, env, kubectl, "plugin", "list"); !strings.Contains(list, filepath.Join(bin, "kubectl-fleet")) {
 		t.Errorf("kubectl plugin list does not have it:\n%s", list)
