@@ -105,10 +105,15 @@ test-cluster: build-test ## Kill servers of a NATS cluster in the middle of a ro
 	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" go test -count=1 -timeout 5m -v ./test/cluster
 
 .PHONY: test-tools
-test-tools: ## Tests of the test control plane, and of what judges security findings
+test-tools: ## Tests of the test control plane, of what judges security findings, and of a release
 	cd test/controlplane && go test -timeout 10m ./...
 	cd test/findings && go test ./...
 	cd test/plots && go test ./...
+	cd test/release && go test -short ./...
+
+.PHONY: test-release
+test-release: ## Build the release for this platform twice, compare, and install plugin and agent from it
+	cd test/release && go test -count=1 -timeout 25m -v ./...
 
 .PHONY: test-load
 test-load: build ## Load with 20 and with 2,000 devices, held to generous bounds
@@ -131,6 +136,13 @@ bench: build ## How cost grows with the fleet: load with each of SIZES, and docs
 bench-join: build-test ## Have ten thousand devices join with one token, and approve them in bulk
 	KUBEBUILDER_ASSETS="$$($(BIN)/controlplane assets)" FLEET_BULK_JOIN_DEVICES=10000 go test -count=1 -timeout 60m -v -run TestManyDevicesJoinAndAreApprovedInBulk ./operator
 
+##@ Release
+
+.PHONY: release-snapshot
+release-snapshot: ## Build all that a release has into dist/, and check it; nothing is published
+	test/release/goreleaser.sh release --snapshot --clean
+	cd test/release && go run . $(CURDIR)/dist
+
 ##@ Keep in shape
 
 .PHONY: lint
@@ -138,7 +150,7 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l $$(git ls-files '*.go')); if [ -n "$$out" ]; then echo "not gofmt-clean, run make fmt:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go tool staticcheck ./...
-	@for module in test/controlplane test/findings test/plots; do (set -x; cd $$module && go vet ./... && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...) || exit; done
+	@for module in test/controlplane test/findings test/plots test/release; do (set -x; cd $$module && go vet ./... && "$$(cd $(CURDIR) && go tool -n staticcheck)" ./...) || exit; done
 
 .PHONY: fmt
 fmt: ## Format the Go code
@@ -167,8 +179,8 @@ security: ## Fail at a finding of gosec or govulncheck that docs/security-findin
 	@test/security.sh
 
 .PHONY: clean
-clean: ## Remove bin/ (the cache stays; remove it by hand)
-	rm -rf $(BIN)
+clean: ## Remove bin/ and dist/ (the cache stays; remove it by hand)
+	rm -rf $(BIN) dist
 
 .PHONY: help
 help: ## Show this

@@ -38,6 +38,7 @@ command -v systemctl >/dev/null || fail "this system has no systemd"
 [ -n "$binary" ] || usage
 [ -x "$binary" ] || fail "--binary $binary is not an executable"
 [ -n "$server" ] || [ -e "$config" ] || fail "--server is missing, and there is no $config yet"
+[ ! -e /usr/bin/fleet-agent ] || fail "the Debian package has installed the agent: update that, or remove it first"
 [ -z "$ca" ] || [ -r "$ca" ] || fail "--ca-file $ca can't be read"
 [ -z "$token" ] || [ "$token" = - ] || [ -r "$token" ] || fail "--token-file $token can't be read"
 
@@ -89,9 +90,9 @@ version=$(podman --version) && version=${version##* }
 case $version in
   [0-3].*) fail "podman is $version; the agent needs 4.0 or later" ;;
 esac
-getent passwd fleet-agent >/dev/null ||
-  useradd --system --user-group --home-dir "$home" --shell /usr/sbin/nologin fleet-agent
 
+# Before the service runs, and as its user: it has to be able to read what it is to trust.
+"$here/setup.sh" user
 install -D -m 0755 "$binary" /usr/local/bin/fleet-agent.new
 mv /usr/local/bin/fleet-agent.new /usr/local/bin/fleet-agent
 install -d -m 0755 /etc/fleet-agent
@@ -109,8 +110,6 @@ if [ ! -e "$config" ]; then
 fi
 FLEET_AGENT_CONFIG=$config /usr/local/bin/fleet-agent validate-config >&2
 
-# Before the service runs, and as its user: it has to be able to read what it is to trust.
-install -d -m 0711 -o fleet-agent -g fleet-agent "$home"
 agent() { runuser -u fleet-agent -- env FLEET_AGENT_CONFIG="$config" /usr/local/bin/fleet-agent "$@"; }
 # join has the device join; who waits for approval has joined. The token is given by
 # standard input, for its file may be root's alone.
@@ -126,28 +125,6 @@ case $token in
 esac
 key=$(agent identity)
 
-# rootless gives the agent's user a podman: other users' numbers for its containers, and
-# systemd's session of that user, which has the socket and outlives every login.
-rootless() {
-  for kind in uid gid; do
-    grep -q '^fleet-agent:' "/etc/sub$kind" 2>/dev/null && continue
-    touch "/etc/sub$kind"
-    first=$(awk -F: 'BEGIN {n = 100000} $2 + $3 > n {n = $2 + $3} END {print n}' /etc/subuid /etc/subgid 2>/dev/null)
-    usermod "--add-sub${kind}s" "$first-$((first + 65535))" fleet-agent
-  done
-  conf=$home/.config/containers/containers.conf
-  if [ ! -e "$conf" ]; then
-    runuser -u fleet-agent -- mkdir -p "$(dirname "$conf")"
-    # A system user may not read the journal, where podman's events are otherwise.
-    # Written by that user: root would follow a link that it has put there.
-    printf '[engine]\nevents_logger = "file"\n' | runuser -u fleet-agent -- tee "$conf" >/dev/null
-  fi
-  uid=$(id -u fleet-agent)
-  loginctl enable-linger fleet-agent
-  systemctl start "user@$uid.service"
-  runuser -u fleet-agent -- env HOME="$home" XDG_RUNTIME_DIR="/run/user/$uid" systemctl --user enable --quiet --now podman.socket
-}
-
 install -m 0644 "$here/fleet-agent.service" /etc/systemd/system/fleet-agent.service
 if [ -n "$rootful" ]; then
   install -m 0644 "$here/fleet-agent-podman.service" "$here/fleet-agent-podman.socket" /etc/systemd/system/
@@ -155,7 +132,7 @@ if [ -n "$rootful" ]; then
   systemctl enable --quiet fleet-agent-podman.socket
   systemctl restart fleet-agent-podman.socket
 else
-  rootless
+  "$here/setup.sh" rootless
   systemctl daemon-reload
 fi
 systemctl enable --quiet fleet-agent.service

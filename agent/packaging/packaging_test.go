@@ -11,6 +11,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"go.yaml.in/yaml/v3"
 )
 
 func read(t *testing.T, path string) string {
@@ -43,6 +45,9 @@ func TestTheAgentLooksForPodmanWhereTheSocketIs(t *testing.T) {
 	if script := read(t, "install.sh"); !strings.Contains(script, "socket=unix://"+path+" ") {
 		t.Errorf("install.sh does not write %s into the configuration", path)
 	}
+	if script := read(t, "debian/postinst"); !strings.Contains(script, "unix://"+path+" ") {
+		t.Errorf("the package does not look for %s in the configuration", path)
+	}
 }
 
 func TestTheInstallerKnowsEveryUnit(t *testing.T) {
@@ -58,8 +63,42 @@ func TestTheInstallerKnowsEveryUnit(t *testing.T) {
 			t.Errorf("the service is started before %q", before)
 		}
 	}
-	if out, err := exec.Command("sh", "-n", "install.sh").CombinedOutput(); err != nil {
-		t.Errorf("install.sh: %v\n%s", err, out)
+	for _, name := range []string{"install.sh", "setup.sh"} {
+		if out, err := exec.Command("sh", "-n", name).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// installed are the names of packages in what install.sh says is lacking.
+var installed = regexp.MustCompile(`for name in ([a-z0-9 -]+); do helper|\|\| echo ([a-z][a-z0-9-]*)\n?`)
+
+func TestThePackageNeedsWhatTheInstallerInstalls(t *testing.T) {
+	var release struct {
+		NFPMs []struct{ Dependencies, Suggests []string }
+	}
+	if err := yaml.Unmarshal([]byte(read(t, "../../.goreleaser.yaml")), &release); err != nil {
+		t.Fatal(err)
+	}
+	wanted := map[string]bool{}
+	for _, p := range release.NFPMs {
+		for _, name := range append(p.Dependencies, p.Suggests...) {
+			name, _, _ = strings.Cut(name, " ")
+			wanted[name] = true
+		}
+	}
+	_, lacking, _ := strings.Cut(read(t, "install.sh"), "\nlacking() {")
+	lacking, _, _ = strings.Cut(lacking, "\n}\n")
+	found := installed.FindAllStringSubmatch(lacking, -1)
+	if len(found) < 5 {
+		t.Fatalf("install.sh lacks %q", found)
+	}
+	for _, m := range found {
+		for name := range strings.FieldsSeq(m[1] + m[2]) {
+			if !wanted[name] {
+				t.Errorf("install.sh installs %s, and the package neither depends on it nor suggests it", name)
+			}
+		}
 	}
 }
 

@@ -51,7 +51,7 @@ func (c *ControlPlane) Start(ctx context.Context) error {
 	}
 	return Until(ctx, 2*time.Minute, "control plane ready", func(context.Context) error {
 		if !c.process.Running() {
-			return c.process.failure()
+			return c.process.Failure()
 		}
 		raw, err := os.ReadFile(filepath.Join(c.Dir, "env.json"))
 		if err != nil {

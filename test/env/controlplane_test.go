@@ -103,7 +103,7 @@ func TestFailureNamesTheLogAndItsLastLines(t *testing.T) {
 	}
 	<-p.done
 	for _, want := range []string{p.Log, "what went wrong"} {
-		if got := p.failure().Error(); !strings.Contains(got, want) {
+		if got := p.Failure().Error(); !strings.Contains(got, want) {
 			t.Errorf("error %q does not mention %q", got, want)
 		}
 	}

@@ -144,15 +144,15 @@ func (f *Fleet) InstallOperator(ctx context.Context, manifests string) error {
 }
 
 func (f *Fleet) newOperator(name, health, live, metrics string) *Process {
+	lease := cmp.Or(f.Lease, 4*time.Second)
 	return &Process{
 		Name: "the " + name, Path: filepath.Join(f.Bin, "fleet-operator"), Log: filepath.Join(f.Dir, "logs", name+".log"),
 		Args: []string{
 			"run", "--nats-url", f.ControlPlane.NATS, "--nats-seed-file", f.OperatorSeed(), "--nats-ca-file", f.CAFile(),
 			"--health-addr", health, "--metrics-addr", metrics, "--live-addr", live,
 			"--live-cert-file", filepath.Join(f.liveDir(), pki.CertificateKey), "--live-key-file", filepath.Join(f.liveDir(), pki.PrivateKey),
-			// Short, so that an operator that was killed is followed by its next self soon.
-			"--enable-leader-election=true", "--leader-election-lease-duration=4s",
-			"--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms",
+			"--enable-leader-election=true", "--leader-election-lease-duration=" + lease.String(),
+			"--leader-election-renew-deadline=" + (lease * 3 / 4).String(), "--leader-election-retry-period=" + (lease / 8).String(),
 		},
 		Env: []string{"KUBECONFIG=" + f.operatorKubeconfig, "RUNTIME_NAMESPACE=" + systemNamespace},
 	}
@@ -170,7 +170,7 @@ func startOperator(ctx context.Context, operator *Process, health string) error 
 	}
 	return Until(ctx, 5*time.Minute, operator.Name+" ready", func(ctx context.Context) error {
 		if !operator.Running() {
-			return Permanent(operator.failure())
+			return Permanent(operator.Failure())
 		}
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+health+"/readyz", nil)
 		if err != nil {

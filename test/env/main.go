@@ -14,6 +14,8 @@ import (
 // Main runs a command until it ends or is interrupted, which is no failure, and exits.
 func Main(c *cobra.Command) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// A second signal is not waited for.
+	context.AfterFunc(ctx, stop)
 	err := c.ExecuteContext(ctx)
 	stop()
 	switch {

@@ -2,6 +2,7 @@ package env
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/nationtech/fleet/operator/setup"
 	"github.com/nationtech/fleet/pki"
@@ -19,6 +20,9 @@ type Options struct {
 	ServeNATS func(config, addr string) error
 	// MetricsAddr is where the operator serves metrics and profiles; empty is nowhere.
 	MetricsAddr string
+	// Lease is how long an operator stays the leader without renewing that. Default: 4 s,
+	// so that one that was killed is followed by its next self soon.
+	Lease time.Duration
 }
 
 // CAFile is what the NATS server's certificate is checked against, after InstallOperator.

@@ -95,6 +95,13 @@ func (p *Process) Running() bool {
 	}
 }
 
+// Ended is closed when the running process has ended, and nil when none was started.
+func (p *Process) Ended() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.done
+}
+
 // PID of the running process, or 0.
 func (p *Process) PID() int {
 	p.mu.Lock()
@@ -130,8 +137,8 @@ func (p *Process) end(signal syscall.Signal, grace time.Duration) {
 	p.cmd = nil
 }
 
-// failure describes an ended process for an error message.
-func (p *Process) failure() error {
+// Failure describes an ended process for an error message.
+func (p *Process) Failure() error {
 	return fmt.Errorf("%s ended unexpectedly; its log is %s:\n%s", p.Name, p.Log, tail(p.Log, 15))
 }
 

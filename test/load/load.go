@@ -147,6 +147,8 @@ func (l *load) run(ctx context.Context) (err error) {
 	}, l.storms(), []step{
 		{"every aggregate is right", l.check},
 	}) {
+		// Here, where nothing is measured, and not in the middle: see saveMemory.
+		goruntime.GC()
 		stop := l.profile(ctx, step.name)
 		err := l.progress.Step(step.name, func() error { return step.do(ctx) })
 		stop()

@@ -76,9 +76,6 @@ func (o *options) saveMemory() error {
 	}
 	total := machine.Totalram * uint64(machine.Unit)
 	need := uint64(o.devices) * perDevice
-	if need*4 <= total {
-		return nil
-	}
 	// The rest is for the API server, etcd and the operator.
 	limit := total / 100 * 70
 	debug.SetMemoryLimit(int64(limit))
