@@ -287,16 +287,30 @@ func (c *commanded) floods() {
 	if grown := int64(after.HeapSys) - int64(before.HeapSys); grown > size/2 {
 		c.Errorf("the heap has grown by %d bytes for %d that went through", grown, size)
 	}
-	flood := contracts.Container{Name: "flood", Image: toolImage, PullPolicy: "Never", Args: []string{"flood", fmt.Sprint(size / 4)}}
-	d := c.tell("floods", contracts.PodmanScore{Containers: []contracts.Container{flood}, RestartPolicy: "Never"})
-	c.runs(d)
+	flood := func(size int) {
+		talks := contracts.Container{Name: "flood", Image: toolImage, PullPolicy: "Never", Args: []string{"flood", fmt.Sprint(size)}}
+		c.runs(c.tell("floods", contracts.PodmanScore{Containers: []contracts.Container{talks}, RestartPolicy: "Never"}))
+	}
+	flood(size / 8)
 	// Perhaps it still writes, which is faster than it can be read.
 	r, err := c.Logs(c.Context(), device, contracts.LogsRequest{Deployment: "floods", Follow: true})
 	must(c.T, err)
-	if n := count(r); n < size/4 {
-		c.Errorf("%d bytes of a log of %d came", n, size/4)
+	if n := count(r); n < size/8 {
+		c.Errorf("%d bytes of a log of %d came", n, size/8)
 	}
 	must(c.T, r.Close())
+	// A log that has grown too large begins anew, and has its end.
+	flood(size)
+	c.eventually("the log of a container that has ended is kept in bounds", func() error {
+		r, err := c.Logs(c.Context(), device, contracts.LogsRequest{Deployment: "floods"})
+		if err != nil {
+			return err
+		}
+		if n := count(r); n == 0 || n > size/4 {
+			err = fmt.Errorf("%d bytes of %d are kept", n, size)
+		}
+		return errors.Join(err, r.Close())
+	})
 	c.withdraw("floods")
 }
 

@@ -81,7 +81,7 @@ func (p *presence) inform(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	was := nats.Status(-1)
-	failures := 0
+	failures, silent := 0, 0
 	for {
 		if is := p.device.Conn.Status(); is != was {
 			was = is
@@ -92,12 +92,19 @@ func (p *presence) inform(ctx context.Context) {
 		}
 		next := lookAgain
 		if p.device.Conn.IsConnected() {
-			if err := p.publisher.Info(ctx, p.info(ctx)); err != nil {
+			info := p.info(ctx)
+			err := p.publisher.Info(ctx, info)
+			switch {
+			case err != nil:
 				next = bus.Backoff(failures, 200*time.Millisecond, 10*time.Second)
 				failures++
 				p.device.Log.Debug("what the device is was not sent", "error", err)
-			} else {
-				failures = 0
+			case len(info.Drivers) < len(p.device.drivers()):
+				// One that starts with the machine may just be slow.
+				next = bus.Backoff(silent, 2*time.Second, lookAgain)
+				failures, silent = 0, silent+1
+			default:
+				failures, silent = 0, 0
 			}
 		}
 		timer.Reset(next)

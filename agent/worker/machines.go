@@ -199,6 +199,10 @@ func (w *machinery) do(ctx context.Context, s machines.Step, o machines.Observed
 		if d := o.Find(m.Domain); d != nil && s.Again {
 			w.restarted(d.UUID, s.Crashed)
 		}
+		if w.record.Healthy && !s.Crashed {
+			// It did well, and boots now: that it is not ready meanwhile is no failure.
+			w.recovering = time.Now().Add(w.recoverTime())
+		}
 	}
 	return nil
 }

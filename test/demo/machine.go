@@ -84,6 +84,7 @@ func (d *demo) sayWhatNextWithMachine() {
   export LIBVIRT_URI='%[3]s'
 
 Look:    kubectl fleet status -n %[4]s --watch
+         kubectl fleet logs -n %[4]s vm-1.hello --follow
          kubectl fleet vm list --connect "$LIBVIRT_URI"
          kubectl fleet vm console vm-1 --connect "$LIBVIRT_URI"
          curl http://%[5]s:%[6]d/

@@ -112,42 +112,30 @@ func domain(s libvirt.MachineStatus) machines.Domain {
 	return d
 }
 
-// Of the reasons that package libvirt has for a machine's state, those that make a
-// difference here.
-const (
-	shuttingDown  = "shutting down"
-	diskFailed    = "a disk failed: is there space left in its pool"
-	pausedByHand  = "paused by a person"
-	destroyed     = "destroyed"
-	shutDown      = "it shut down"
-	crashed       = "crashed"
-	failedToStart = "it failed to start"
-)
-
 // stand is where a machine stands and how it came there, in the words of package
 // machines.
 func stand(s libvirt.MachineStatus) (machines.State, machines.End) {
 	switch s.State {
 	case libvirt.StateRunning:
-		if s.Reason == shuttingDown {
+		if s.Reason == libvirt.ReasonShuttingDown {
 			return machines.StateStopping, machines.EndUnknown
 		}
 		return machines.StateRunning, machines.EndUnknown
 	case libvirt.StatePaused:
 		switch s.Reason {
-		case diskFailed:
+		case libvirt.ReasonDiskFailed:
 			return machines.StatePaused, machines.EndCrashed
-		case pausedByHand, "":
+		case libvirt.ReasonPausedByHand, "":
 			return machines.StatePaused, machines.EndUnknown
 		}
 		return machines.StateOther, machines.EndUnknown // libvirt is at something
 	case libvirt.StateShutOff:
 		switch s.Reason {
-		case destroyed:
+		case libvirt.ReasonDestroyed:
 			return machines.StateOff, machines.EndDestroyed
-		case shutDown:
+		case libvirt.ReasonShutDown:
 			return machines.StateOff, machines.EndShutdown
-		case crashed, failedToStart:
+		case libvirt.ReasonCrashed, libvirt.ReasonFailedToStart:
 			return machines.StateOff, machines.EndCrashed
 		}
 		return machines.StateOff, machines.EndUnknown

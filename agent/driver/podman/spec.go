@@ -59,6 +59,14 @@ type containerSpec struct {
 	CapDrop         []string          `json:"cap_drop,omitempty"`
 	Resources       *resources        `json:"resource_limits,omitempty"`
 	Health          *healthConfig     `json:"healthconfig,omitempty"`
+	Log             logConfig         `json:"log_configuration"`
+}
+
+// logConfig is where a container's output goes.
+type logConfig struct {
+	Driver string `json:"driver"`
+	// Size in bytes after which the log begins anew.
+	Size int64 `json:"size"`
 }
 
 type mount struct {
@@ -106,6 +114,10 @@ type healthConfig struct {
 	Interval time.Duration `json:"Interval"`
 }
 
+// logSize is how much of a container's log is kept at most, bytes: a container that talks
+// for years must not fill the device's disk.
+const logSize = 16 << 20
+
 // cpuPeriod is the kernel's default for a quota, in microseconds.
 const cpuPeriod = 100_000
 
@@ -147,6 +159,9 @@ func containerSpecOf(d *reconcile.Desired, u reconcile.Unit, o Options) containe
 		StopTimeout: int64(d.Stop / time.Second),
 		// The agent restarts what has ended, with the pauses of Kubernetes.
 		RestartPolicy: "no",
+		// Podman's own choice on a system with systemd is the journal, from which a user
+		// who is in no group can't read back what their containers have written.
+		Log: logConfig{Driver: "k8s-file", Size: logSize},
 	}
 	if d.HostNetwork {
 		s.NetNS = &namespace{Mode: "host"}
