@@ -29,7 +29,7 @@ type Admit func(Caller) (time.Duration, error)
 
 // AuthTimeout is how long the server waits for an answer; whoever connects has failed
 // then, and tries again.
-const AuthTimeout = 5 * time.Second
+const AuthTimeout = 10 * time.Second
 
 // stale is when a question is no longer answered: the server might not take it, and
 // whoever is in time would wait behind it. Without this, a fleet that connects at once

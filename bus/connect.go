@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -20,15 +22,32 @@ import (
 // leader.
 const Timeout = 5 * time.Second
 
-// How long to wait before connecting again, at first and at most. A fleet that comes back
-// at once takes the operator and the server longer to let in than one that takes turns.
+// How long to wait before connecting again, at first and at most. Operators come first,
+// since without one no device is let in. A fleet whose connections end all at once takes
+// turns, or server and operator are so busy with those who have given up meanwhile that
+// nobody is let in in time. Who was refused is soon let in when somebody approves it.
 const (
 	firstDelay = 100 * time.Millisecond
-	maxDelay   = 2 * time.Second
+	maxDelay   = 500 * time.Millisecond
 
-	firstDeviceDelay = 250 * time.Millisecond
-	maxDeviceDelay   = 10 * time.Second
+	leastDeviceDelay   = time.Second
+	firstDeviceDelay   = 5 * time.Second
+	maxDeviceDelay     = 30 * time.Second
+	refusedDeviceDelay = 10 * time.Second
 )
+
+// handshakeRate is how many clients may begin a TLS handshake with a server in a second.
+// The others are turned away before it, which costs next to nothing, and come again.
+const handshakeRate = 200
+
+// handshakeTimeout is how long the server waits for a client's part of a TLS handshake. Its
+// own default of 2 s is too short for a slow processor at the end of a slow link.
+const handshakeTimeout = 10 * time.Second
+
+// connectTimeout bounds one attempt. It is longer than the server waits for the end of a
+// handshake and then for the operator's answer: who gives up before has had both work for
+// nothing, and will again.
+const connectTimeout = handshakeTimeout + AuthTimeout + time.Second
 
 // Options of a connection.
 type Options struct {
@@ -66,10 +85,6 @@ func Connect(o Options) (*nats.Conn, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	first, longest := firstDelay, maxDelay
-	if o.Device != "" {
-		first, longest = firstDeviceDelay, maxDeviceDelay
-	}
 	tls, err := secure(o)
 	if err != nil {
 		return nil, err
@@ -80,14 +95,14 @@ func Connect(o Options) (*nats.Conn, error) {
 		nats.Name(o.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		nats.CustomReconnectDelay(func(attempts int) time.Duration { return Backoff(attempts-1, first, longest) }),
+		nats.CustomReconnectDelay(complaints.delay(o.Device != "")),
 		// A key that is not known yet may be later.
 		nats.IgnoreAuthErrorAbort(),
 		// What is older than the connection is sent anew by who knows whether it
 		// still holds.
 		nats.ReconnectBufSize(-1),
-		// Longer than the server waits for the operator's answer.
-		nats.Timeout(AuthTimeout + time.Second),
+		nats.Timeout(connectTimeout),
+		nats.SetCustomDialer(&dialer{Dialer: net.Dialer{Timeout: connectTimeout}}),
 		nats.PingInterval(20 * time.Second), nats.MaxPingsOutstanding(2),
 		nats.ConnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS", "url", nc.ConnectedUrlRedacted()) }),
 		nats.ReconnectHandler(func(nc *nats.Conn) { log.Info("connected to NATS again", "url", nc.ConnectedUrlRedacted()) }),
@@ -142,14 +157,50 @@ func Connect(o Options) (*nats.Conn, error) {
 	return nc, nil
 }
 
+// dialer closes what it has dialled before. A client that is not let in, or whose TLS fails,
+// leaves its connection to the garbage collector when it tries again (nats.go 1.55,
+// doReconnect), and by then there may be many.
+type dialer struct {
+	net.Dialer
+	last net.Conn
+}
+
+// Dial is of nats.CustomDialer; it is called for one attempt at a time.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	if d.last != nil {
+		_ = d.last.Close() // its attempt has failed, or it has ended
+	}
+	conn, err := d.Dialer.Dial(network, address)
+	d.last = conn
+	return conn, err
+}
+
 // complaints say why there is no connection, once for each reason in a row.
 type complaints struct {
 	log     *slog.Logger
 	url     string
 	refused func()
 
+	// denied is whether the last attempt ended with a refusal.
+	denied atomic.Bool
+
 	mu   sync.Mutex
 	last string
+}
+
+// delay is how long to wait before an attempt, the first being 1.
+func (c *complaints) delay(device bool) func(attempt int) time.Duration {
+	return func(attempt int) time.Duration {
+		switch {
+		case !device:
+			return Backoff(attempt-1, firstDelay, maxDelay)
+		case attempt == 1:
+			return leastDeviceDelay + rand.N(firstDeviceDelay)
+		case c.denied.Load():
+			return Backoff(attempt-1, firstDeviceDelay, refusedDeviceDelay)
+		}
+		return Backoff(attempt-1, firstDeviceDelay, maxDeviceDelay)
+	}
 }
 
 func (c *complaints) tell(err error) {
@@ -176,7 +227,8 @@ func (c *complaints) follow(nc *nats.Conn) {
 		if errors.Is(err, nats.ErrTLS) || errors.Is(err, nats.ErrSecureConnWanted) {
 			c.tell(err)
 		}
-		if c.refused != nil && errors.Is(err, nats.ErrAuthorization) {
+		denied := errors.Is(err, nats.ErrAuthorization)
+		if c.denied.Store(denied); denied && c.refused != nil {
 			c.refused()
 		}
 		<-changed

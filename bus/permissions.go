@@ -140,9 +140,11 @@ type (
 		CertFile   string `json:"cert_file"`
 		KeyFile    string `json:"key_file"`
 		MinVersion string `json:"min_version"`
-		// Timeout of a handshake, in seconds. The server's own of 2 is too short for a slow
-		// processor at the end of a slow link.
+		// Timeout of a handshake, in seconds.
 		Timeout int `json:"timeout"`
+		// Rate is how many clients may begin a handshake in a second; the others are turned
+		// away, and come again.
+		Rate int `json:"connection_rate_limit,omitempty"`
 	}
 	authorization struct {
 		Callout authCallout `json:"auth_callout"`
@@ -257,6 +259,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 	}
 	if a.TLS != nil {
 		config.TLS = new(newServerTLS(a.TLS))
+		config.TLS.Rate = handshakeRate
 	}
 	if a.Cluster != nil {
 		var err error
@@ -291,7 +294,7 @@ func (c serverConfig) encode() ([]byte, error) {
 }
 
 func newServerTLS(t *ServerTLS) serverTLS {
-	return serverTLS{CertFile: t.CertFile, KeyFile: t.KeyFile, MinVersion: "1.3", Timeout: 10}
+	return serverTLS{CertFile: t.CertFile, KeyFile: t.KeyFile, MinVersion: "1.3", Timeout: int(handshakeTimeout / time.Second)}
 }
 
 func from(account, subject string) map[string]string {

@@ -58,7 +58,7 @@ func (g *guarded) presented(trusted ...*x509.Certificate) (*x509.Certificate, er
 }
 
 func TestAServerSaysWhichConfigurationItRunsWith(t *testing.T) {
-	g := startGuarded(t)
+	g := startGuarded(t, newCertificates(t, 0))
 	version := ConfigVersion(read(t, g.config))
 	if got := g.state().Config; version == "" || got != version {
 		t.Errorf("the server says %q, the configuration %q", got, version)
@@ -115,7 +115,8 @@ func TestAnAuthorityIsReplacedUnderAConnectedFleet(t *testing.T) {
 	attempts, failed := make(chan struct{}), make(chan error, 1)
 	go func() {
 		defer close(attempts)
-		for ctx.Err() == nil {
+		// As many as a server lets begin, and those of the test itself.
+		for tick := time.NewTicker(2 * time.Second / handshakeRate); ctx.Err() == nil; <-tick.C {
 			if _, err := g.presented(first); err != nil {
 				failed <- err
 				return

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -145,6 +146,8 @@ func advise(err error, now time.Time) string {
 			name.Host, strings.Join(names(name.Certificate), ", "))
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return "the server speaks without TLS, and this side does not: have the server be given a certificate, and see that the URL is the right server's"
+	case errors.As(err, &record) && string(record.RecordHeader[:]) == "-ERR ", errors.Is(err, nats.ErrTLS) && errors.Is(err, io.EOF):
+		return "the server turns away who connects for a moment, since too many do at once"
 	case errors.As(err, &record):
 		return "what answers does not speak TLS: see that scheme and port of the URL are the right ones"
 	// These have no type of their own.

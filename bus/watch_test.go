@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,6 +147,86 @@ func TestWatchEndsWhenTheStreamIsLost(t *testing.T) {
 	if !errors.Is(w.Err(), ErrStreamLost) {
 		t.Fatal(w.Err())
 	}
+}
+
+// TestWritersTakeTurnsWhileTheServerIsSlow has more writers than together may have writes
+// on their way, and a server whose answers are held up for a second.
+func TestWritersTakeTurnsWhileTheServerIsSlow(t *testing.T) {
+	s := start(t)
+	s.operator() // with the streams
+	r := relay(t, s.port)
+	nc, err := Connect(Options{URL: "nats://" + r.Addr().String(), SeedFile: s.seeds[""], Logger: slog.New(slog.DiscardHandler)})
+	must(t, err)
+	t.Cleanup(nc.Close)
+	s.await(nc)
+	js, err := JetStream(nc)
+	must(t, err)
+	held := make(chan struct{})
+	r.held.Store(&held)
+	time.AfterFunc(time.Second, func() { close(held) })
+	var writers sync.WaitGroup
+	for n := range 4 {
+		writers.Go(func() {
+			w := NewWriter(js)
+			for i := range window {
+				name := contracts.DeploymentName(fmt.Sprintf("app-%d-%d", n, i))
+				if err := w.Put(t.Context(), "a", name, told(t, name, 1)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+			if err := w.Flush(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	writers.Wait()
+}
+
+// relayed is a way to a server on which what it says may be held up.
+type relayed struct {
+	net.Listener
+	// held has what the server says wait until it is closed; nil for nothing.
+	held atomic.Pointer[chan struct{}]
+}
+
+func relay(t *testing.T, port int) *relayed {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	t.Cleanup(func() { l.Close() })
+	r := &relayed{Listener: l}
+	go func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err != nil {
+				client.Close()
+				continue
+			}
+			go func() {
+				defer server.Close()
+				_, _ = io.Copy(server, client) // until the client ends it
+			}()
+			go func() {
+				defer client.Close()
+				buffer := make([]byte, 32<<10)
+				for {
+					n, err := server.Read(buffer)
+					if held := r.held.Load(); held != nil {
+						<-*held
+					}
+					if _, failed := client.Write(buffer[:n]); err != nil || failed != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return r
 }
 
 func TestWriterNamesTheKeysThatWereNotStored(t *testing.T) {

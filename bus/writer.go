@@ -85,7 +85,9 @@ func (w *Writer) publish(ctx context.Context, key string, m *nats.Msg) error {
 		return fmt.Errorf("write %s: %w", key, &contracts.TooLargeError{Got: len(m.Data), Limit: contracts.MaxEnvelopeSize})
 	}
 	m.Subject = contracts.BucketDesiredState.Subject(key)
-	ack, err := w.js.PublishMsgAsync(m)
+	// Others may write at the same time, and together more than may be on their way: then
+	// they take turns. Nothing is on its way for longer than Timeout.
+	ack, err := w.js.PublishMsgAsync(m, jetstream.WithStallWait(2*Timeout))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", key, err)
 	}

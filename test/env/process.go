@@ -102,6 +102,21 @@ func (p *Process) Ended() <-chan struct{} {
 	return p.done
 }
 
+// Fallen reports whether the process has ended without being told to.
+func (p *Process) Fallen() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return false
+	}
+	select {
+	case <-p.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // PID of the running process, or 0.
 func (p *Process) PID() int {
 	p.mu.Lock()

@@ -131,7 +131,7 @@ func (l *load) run(ctx context.Context) (err error) {
 	for _, step := range slices.Concat([]step{
 		{"what the bus does at best, without fleet", l.measureBus},
 		{"control plane, keys, certificates, operator", l.bringUp},
-		{"Device objects, at the API server's own pace", l.createDevices},
+		{"Device objects, at the API server's own pace", l.createDevices(ctx)},
 		{"devices connect", l.connect},
 		{"what was put off is written", l.settleAfter("a device that joins: writes to the API server")},
 		{fmt.Sprintf("%d Deployments, each for every device", l.deployments), l.deploy},
@@ -150,7 +150,7 @@ func (l *load) run(ctx context.Context) (err error) {
 		// Here, where nothing is measured, and not in the middle: see saveMemory.
 		goruntime.GC()
 		stop := l.profile(ctx, step.name)
-		err := l.progress.Step(step.name, func() error { return step.do(ctx) })
+		err := l.progress.Step(step.name, func() error { return l.watched(ctx, step.do) })
 		stop()
 		if err != nil {
 			// What was measured until then is true.
@@ -158,6 +158,30 @@ func (l *load) run(ctx context.Context) (err error) {
 		}
 	}
 	return l.report()
+}
+
+// watched ends a step when the operator ends without being told to: nothing would come then
+// that the step waits for.
+func (l *load) watched(ctx context.Context, do func(context.Context) error) error {
+	if l.fleet == nil {
+		return do(ctx)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-l.fleet.Operator.Ended():
+			if l.fleet.Operator.Fallen() {
+				cancel(l.fleet.Operator.Failure())
+			}
+		case <-ctx.Done():
+		}
+	}()
+	err := do(ctx)
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		return cause
+	}
+	return err
 }
 
 // repeated does a step several times and keeps the figures in the middle.
