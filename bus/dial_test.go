@@ -17,9 +17,7 @@ import (
 func TestWhoIsNotLetInLeavesNothingOpen(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer l.Close()
 	closed := make(chan struct{}, 100)
 	go func() {
@@ -37,9 +35,7 @@ func TestWhoIsNotLetInLeavesNothingOpen(t *testing.T) {
 		}
 	}()
 	nc, err := Connect(Options{URL: "nats://" + l.Addr().String()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	defer nc.Close()
 	for n := range 3 {
 		select {
@@ -54,7 +50,7 @@ func TestWhoIsNotLetInLeavesNothingOpen(t *testing.T) {
 // lets begin.
 func TestTooManyAtOnceAreTurnedAwayAndComeBack(t *testing.T) {
 	g := startGuarded(t, newCertificates(t, 0))
-	heard := &spoken{}
+	heard := &lockedBuffer{}
 	var all sync.WaitGroup
 	for range 2 * handshakeRate {
 		all.Go(func() {
@@ -76,22 +72,4 @@ func TestTooManyAtOnceAreTurnedAwayAndComeBack(t *testing.T) {
 	if !strings.Contains(heard.String(), "turns away who connects for a moment") {
 		t.Error("nobody was turned away")
 	}
-}
-
-// spoken is what many write.
-type spoken struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *spoken) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *spoken) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
 }

@@ -82,16 +82,29 @@ func credential(uid int) *syscall.Credential {
 
 // Running reports whether the process was started and has not ended.
 func (p *Process) Running() bool {
+	started, ended := p.stands()
+	return started && !ended
+}
+
+// Fallen reports whether the process has ended without being told to.
+func (p *Process) Fallen() bool {
+	started, ended := p.stands()
+	return started && ended
+}
+
+// stands is whether the process was started, and not told to end since, and whether that
+// has ended.
+func (p *Process) stands() (started, ended bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.cmd == nil {
-		return false
+		return false, false
 	}
 	select {
 	case <-p.done:
-		return false
+		return true, true
 	default:
-		return true
+		return true, false
 	}
 }
 
@@ -100,21 +113,6 @@ func (p *Process) Ended() <-chan struct{} {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.done
-}
-
-// Fallen reports whether the process has ended without being told to.
-func (p *Process) Fallen() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd == nil {
-		return false
-	}
-	select {
-	case <-p.done:
-		return true
-	default:
-		return false
-	}
 }
 
 // PID of the running process, or 0.

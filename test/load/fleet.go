@@ -103,49 +103,47 @@ func (l *load) runNATS(config, addr string) error {
 // createDevices makes the Devices as Git would, with the operator away, and then changes
 // the status of some of them: what the API server does at best. Those that get Ready are
 // counted for as long as the run lasts.
-func (l *load) createDevices(run context.Context) func(context.Context) error {
-	return func(ctx context.Context) (err error) {
-		l.fleet.Operator.Stop(10 * time.Second)
-		l.devs = make([]*simulated.Agent, l.devices)
-		begun := time.Now()
-		if err = l.each(ctx, len(l.devs), "made", func(ctx context.Context, n int) (err error) {
-			if l.devs[n], err = simulated.NewAgent(contracts.DeviceID(fmt.Sprintf("load-%06d", n))); err != nil {
-				return err
-			}
-			d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].ID), Labels: map[string]string{"fleet": "load"}}}
-			d.Spec.PublicKey, d.Spec.Approved = l.devs[n].Public, new(true)
-			return l.fleet.Client.Create(ctx, d)
-		}); err != nil {
+func (l *load) createDevices(ctx, run context.Context) (err error) {
+	l.fleet.Operator.Stop(10 * time.Second)
+	l.devs = make([]*simulated.Agent, l.devices)
+	begun := time.Now()
+	if err = l.each(ctx, len(l.devs), "made", func(ctx context.Context, n int) (err error) {
+		if l.devs[n], err = simulated.NewAgent(contracts.DeviceID(fmt.Sprintf("load-%06d", n))); err != nil {
 			return err
 		}
-		l.add(figure{Name: "Device objects made", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s"})
-		patches := min(l.devices, 1000)
-		begun = time.Now()
-		if err := l.each(ctx, patches, "", func(ctx context.Context, n int) error {
-			d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].ID)}}
-			written := d.DeepCopy()
-			d.Status.LastHeartbeatTime = new(metav1.Unix(1, 0))
-			return l.fleet.Client.Status().Patch(ctx, d, client.MergeFrom(written))
-		}); err != nil {
-			return err
-		}
-		l.patches = float64(patches) / time.Since(begun).Seconds()
-		if l.settled, err = l.apiWrites(ctx); err != nil {
-			return err
-		}
-		if l.ready, err = watchReady(run, l.fleet.Client, l.devices); err != nil {
-			return err
-		}
-		begun = time.Now()
-		if err := l.fleet.StartOperator(ctx); err != nil {
-			return err
-		}
-		if err := l.ready.known.await(ctx, time.Hour, "Devices taken in by the operator"); err != nil {
-			return err
-		}
-		l.add(figure{Name: "Device objects taken in by the operator", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})
-		return nil
+		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].ID), Labels: map[string]string{"fleet": "load"}}}
+		d.Spec.PublicKey, d.Spec.Approved = l.devs[n].Public, new(true)
+		return l.fleet.Client.Create(ctx, d)
+	}); err != nil {
+		return err
 	}
+	l.add(figure{Name: "Device objects made", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s"})
+	patches := min(l.devices, 1000)
+	begun = time.Now()
+	if err := l.each(ctx, patches, "", func(ctx context.Context, n int) error {
+		d := &v1alpha1.Device{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: string(l.devs[n].ID)}}
+		written := d.DeepCopy()
+		d.Status.LastHeartbeatTime = new(metav1.Unix(1, 0))
+		return l.fleet.Client.Status().Patch(ctx, d, client.MergeFrom(written))
+	}); err != nil {
+		return err
+	}
+	l.patches = float64(patches) / time.Since(begun).Seconds()
+	if l.settled, err = l.apiWrites(ctx); err != nil {
+		return err
+	}
+	if l.ready, err = watchReady(run, l.fleet.Client, l.devices); err != nil {
+		return err
+	}
+	begun = time.Now()
+	if err := l.fleet.StartOperator(ctx); err != nil {
+		return err
+	}
+	if err := l.ready.known.await(ctx, time.Hour, "Devices taken in by the operator"); err != nil {
+		return err
+	}
+	l.add(figure{Name: "Device objects taken in by the operator", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})
+	return nil
 }
 
 // each does something for numbers from 0, as many at once as the API server is asked.

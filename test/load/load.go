@@ -131,7 +131,7 @@ func (l *load) run(ctx context.Context) (err error) {
 	for _, step := range slices.Concat([]step{
 		{"what the bus does at best, without fleet", l.measureBus},
 		{"control plane, keys, certificates, operator", l.bringUp},
-		{"Device objects, at the API server's own pace", l.createDevices(ctx)},
+		{"Device objects, at the API server's own pace", func(step context.Context) error { return l.createDevices(step, ctx) }},
 		{"devices connect", l.connect},
 		{"what was put off is written", l.settleAfter("a device that joins: writes to the API server")},
 		{fmt.Sprintf("%d Deployments, each for every device", l.deployments), l.deploy},
