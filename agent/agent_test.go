@@ -427,7 +427,7 @@ func undo(w *world, d contracts.DesiredState, two func(front, back string) contr
 	// Without anything to go back to it fails, and goes on trying.
 	alone := contracts.PodmanScore{Containers: []contracts.Container{serving("only", 8095, "alone")}}
 	alone.Containers[0].Env = append(alone.Containers[0].Env, contracts.EnvVar{Name: "READY", Value: "false"})
-	first := w.tellWithin("first", alone, 1)
+	first := w.tellWithin("first", alone, 3) // within which it says something
 	f := w.fails(first, "ProbeFailed")
 	if !strings.Contains(f.Log, "says alone") {
 		t.Errorf("the log ends with %q", f.Log)
