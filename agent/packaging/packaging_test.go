@@ -5,6 +5,7 @@ package packaging
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,6 +67,19 @@ func TestTheInstallerKnowsEveryUnit(t *testing.T) {
 	for _, name := range []string{"install.sh", "setup.sh"} {
 		if out, err := exec.Command("sh", "-n", name).CombinedOutput(); err != nil {
 			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// TestFilesAreAllThatTheInstallerNeeds is for those who bring it to a device by themselves.
+func TestFilesAreAllThatTheInstallerNeeds(t *testing.T) {
+	needs := regexp.MustCompile(`"\$here/([^"]+)"`).FindAllStringSubmatch(read(t, "install.sh"), -1)
+	if len(needs) == 0 {
+		t.Fatal("it needs nothing")
+	}
+	for _, name := range needs {
+		if _, err := fs.Stat(Files, name[1]); err != nil {
+			t.Error(err)
 		}
 	}
 }

@@ -187,7 +187,7 @@ func TestNetworkConfig(t *testing.T) {
 func TestAgentMedium(t *testing.T) {
 	// As large as the agent may become.
 	binary := bytes.Repeat([]byte("0123456789abcdef"), 25<<16)
-	image, err := AgentMedium(binary, fstest.MapFS{"install.sh": {Data: []byte("#!/bin/sh\n")}, "fleet-agent-podman.service": {Data: []byte("[Unit]\n")}, "fleet-agent-podman.socket": {Data: []byte("[Socket]\n")}})
+	image, err := AgentMedium(binary, fstest.MapFS{"install.sh": {Data: []byte("#!/bin/sh\n")}, "setup.sh": {Data: []byte("#!/bin/sh\n")}, "fleet-agent-podman.service": {Data: []byte("[Unit]\n")}, "fleet-agent-podman.socket": {Data: []byte("[Socket]\n")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,7 +198,7 @@ func TestAgentMedium(t *testing.T) {
 	if got, err := iso.ReadFile("fleet-agent"); err != nil || !bytes.Equal(got, binary) {
 		t.Errorf("the binary has %d bytes of %d, %v", len(got), len(binary), err)
 	}
-	for _, name := range []string{"fleet-agent", "install.sh"} {
+	for _, name := range []string{"fleet-agent", "install.sh", "setup.sh"} {
 		if info, err := iso.Stat(name); err != nil || info.Mode().Perm()&0o111 == 0 {
 			t.Errorf("%s can't be run: %v, %v", name, info, err)
 		}

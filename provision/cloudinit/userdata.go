@@ -140,7 +140,7 @@ func AgentMedium(binary []byte, packaging fs.FS) ([]byte, error) {
 		}
 		data, err := fs.ReadFile(packaging, path)
 		mode := fs.FileMode(0o644)
-		if path == InstallFile {
+		if strings.HasSuffix(path, ".sh") {
 			mode = 0o755
 		}
 		files = append(files, File{path, mode, data})

@@ -69,7 +69,7 @@ func Debian(ctx context.Context, arch string) (string, error) {
 
 // debianRecipe is all that the image is made of but for the packages' versions.
 func debianRecipe() ([]string, error) {
-	parts := append([]string{release, debianBoot.config(), fmt.Sprint(debianSize), prepare, finish}, debianPackages...)
+	parts := append([]string{release, debianBoot.config(), fmt.Sprint(int64(debianSize)), prepare, finish}, debianPackages...)
 	return parts, fs.WalkDir(rootfs, "rootfs", func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
