@@ -58,6 +58,9 @@ type Driver struct {
 	c *client
 	// rootless is nil until podman was asked.
 	rootless atomic.Pointer[bool]
+	// written is whether podman has written images or containers since the disk last had
+	// everything.
+	written atomic.Bool
 }
 
 // New returns a driver; podman need not answer yet.
@@ -66,7 +69,9 @@ func New(o Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{o: o, c: c}, nil
+	d := &Driver{o: o, c: c}
+	d.written.Store(true) // by what an agent before this one did, perhaps
+	return d, nil
 }
 
 // Version of podman.
@@ -93,6 +98,10 @@ func (d *Driver) Do(ctx context.Context, want *reconcile.Desired, s reconcile.St
 	}
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
+	switch s.Kind {
+	case reconcile.Pull, reconcile.CreatePod, reconcile.Create:
+		defer d.written.Store(true)
+	}
 	switch s.Kind {
 	case reconcile.Pull:
 		return d.failure("pull "+s.Image, d.pull(ctx, want, s.Image), reconcile.ReasonImagePull)
