@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -109,7 +110,7 @@ func (l *load) runNATS(config, addr string) error {
 func (l *load) createDevices(ctx, run context.Context) (err error) {
 	l.fleet.Operator.Stop(10 * time.Second)
 	l.devs = make([]*simulated.Agent, l.devices)
-	l.turns.lots = divide(l.devs, l.connected)
+	l.turns.lots = slices.Collect(slices.Chunk(l.devs, l.connected))
 	begun := time.Now()
 	if err = l.each(ctx, len(l.devs), "made", func(ctx context.Context, n int) (err error) {
 		if l.devs[n], err = simulated.NewAgent(contracts.DeviceID(fmt.Sprintf("load-%06d", n))); err != nil {

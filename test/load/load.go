@@ -113,6 +113,7 @@ func (l *load) add(f figure) {
 }
 
 func (l *load) run(ctx context.Context) (err error) {
+	l.connected = lotSize(l.devices, l.connected)
 	if err := os.RemoveAll(l.dir); err != nil {
 		return err
 	}
@@ -211,20 +212,19 @@ func (l *load) repeated(do func(context.Context) error) func(context.Context) er
 
 // report tells what was measured.
 func (l *load) report() error {
-	connected := min(l.devices, l.connected)
 	atATime := ""
-	if connected < l.devices {
-		atATime = fmt.Sprintf(", of which %d at a time are connected and heartbeats are sent for the others", connected)
+	if l.connected < l.devices {
+		atATime = fmt.Sprintf(", of which %d at a time are connected and heartbeats are sent for the others", l.connected)
 	}
 	fmt.Fprintf(l.out, "\n%d devices%s (%d by TCP and TLS, the others in process), %d Deployments, %d cores\n\n",
-		l.devices, atATime, min(connected, l.tcp), l.deployments, goruntime.GOMAXPROCS(0))
+		l.devices, atATime, min(l.connected, l.tcp), l.deployments, goruntime.GOMAXPROCS(0))
 	if err := writeTable(l.out, l.figures); err != nil {
 		return err
 	}
 	if l.json == "" {
 		return nil
 	}
-	return results{Devices: l.devices, Deployments: l.deployments, Connected: connected, TCP: min(connected, l.tcp), Figures: l.figures}.write(l.json)
+	return results{Devices: l.devices, Deployments: l.deployments, Connected: l.connected, TCP: min(l.connected, l.tcp), Figures: l.figures}.write(l.json)
 }
 
 // step is a part of a run.
@@ -234,7 +234,7 @@ type step struct {
 }
 
 func (l *load) measureBus(ctx context.Context) (err error) {
-	l.raw, err = measureRaw(ctx, l.dir, l.devices, min(l.devices, l.connected), 1<<10, l.progress.Say)
+	l.raw, err = measureRaw(ctx, l.dir, l.devices, l.connected, 1<<10, l.progress.Say)
 	debug.FreeOSMemory() // what follows measures memory
 	return err
 }

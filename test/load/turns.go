@@ -26,10 +26,11 @@ type turns struct {
 	taken atomic.Int64
 }
 
-// divide makes as few lots as possible, and none much smaller than another.
-func divide(devs []*simulated.Agent, connected int) [][]*simulated.Agent {
-	lots := (len(devs) + connected - 1) / connected
-	return slices.Collect(slices.Chunk(devs, (len(devs)+lots-1)/lots))
+// lotSize is how many devices are in a lot, of which there are as few as possible and none is
+// much smaller than another.
+func lotSize(devices, connected int) int {
+	lots := (devices + connected - 1) / connected
+	return (devices + lots - 1) / lots
 }
 
 // there are the devices whose turn it is.
