@@ -49,7 +49,7 @@ root-demo-down:
 .PHONY: test root-test
 test: ## Run every test; sets up all that it needs
 	$(AS_ROOT)
-root-test: deps deps-machines build lint verify root-test-unit test-tools test-cluster test-attack test-load root-test-e2e root-test-kvm
+root-test: deps deps-machines build lint verify root-test-unit test-tools test-cluster test-attack root-test-load root-test-e2e root-test-kvm
 
 ##@ Build
 
@@ -115,20 +115,28 @@ test-tools: ## Tests of the test control plane, of what judges security findings
 test-release: ## Build the release for this platform twice, compare, and install plugin and agent from it
 	cd test/release && go test -count=1 -timeout 25m -v ./...
 
-.PHONY: test-load
-test-load: build ## Load with 20 and with 2,000 devices, held to generous bounds
+.PHONY: test-load root-test-load
+test-load: ## Load with 20 and with 2,000 devices, held to generous bounds
+	$(AS_ROOT)
+root-test-load: deps build
 	go test -count=1 -timeout 15m -v ./test/load
 
-.PHONY: load
-load: build ## Load with DEVICES simulated devices (20) and DEPLOYMENTS Deployments (3); STORMS=1, JSON=FILE
+.PHONY: load root-load
+load: ## Load with DEVICES simulated devices (20) and DEPLOYMENTS Deployments (3); STORMS=1, JSON=FILE
+	$(AS_ROOT)
+root-load: deps build
 	go build -o $(BIN)/ ./test/load
+	$(GIVE_BACK)
 	$(BIN)/load $(LOAD) $(if $(DEVICES),--devices $(DEVICES)) $(if $(DEPLOYMENTS),--deployments $(DEPLOYMENTS)) $(if $(STORMS),--storms) $(if $(JSON),--json $(JSON))
 LOAD := --bin $(BIN) --manifests manifests
 
 SIZES ?= 1000 10000 50000 100000
-.PHONY: bench
-bench: build ## How cost grows with the fleet: load with each of SIZES, and docs/plots; hours, and 24 GiB
+.PHONY: bench root-bench
+bench: ## How cost grows with the fleet: load with each of SIZES, and docs/plots; hours, and 24 GiB
+	$(AS_ROOT)
+root-bench: deps build
 	go build -o $(BIN)/ ./test/load
+	$(GIVE_BACK)
 	for devices in $(SIZES); do $(BIN)/load $(LOAD) --storms --devices $$devices --json $(BIN)/load-$$devices.json || exit; done
 	cd test/plots && go run . ../../docs/plots $(foreach devices,$(SIZES),$(BIN)/load-$(devices).json)
 

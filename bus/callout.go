@@ -148,8 +148,7 @@ func (c *callout) user(request *jwt.AuthorizationRequestClaims, site bool) (stri
 		p = p.atSite()
 	}
 	user.Pub.Allow, user.Sub.Allow = p.Publish, p.Subscribe
-	// As allow_responses: true of the server's configuration.
-	user.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: 2 * time.Minute}
+	user.Resp = &jwt.ResponsePermission{MaxMsgs: 1, Expires: answerTime}
 	return user.Encode(c.issuer)
 }
 

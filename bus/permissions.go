@@ -2,6 +2,7 @@ package bus
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"errors"
@@ -43,7 +44,12 @@ type Permissions struct {
 	Publish, Subscribe []string
 	// subscribeDeny is what of Subscribe it may not all the same.
 	subscribeDeny []string
+	// answerTime is how long that may take, the package's answerTime when 0.
+	answerTime time.Duration
 }
+
+// answerTime is how long a user may take to answer.
+const answerTime = 2 * time.Minute
 
 // DevicePermissions are those of one device: its own keys, and nothing that lets
 // it see or change another's.
@@ -75,6 +81,10 @@ func OperatorPermissions() Permissions {
 			contracts.BucketDeviceHeartbeat.Subject("heartbeat.*"),
 		},
 		Subscribe: []string{"_INBOX.>", contracts.SnapshotPrefix + ".*", contracts.JoinPrefix + ".* " + contracts.JoinPrefix, sessions, calloutSubject + " " + calloutQueue, siteCallout + " " + calloutQueue},
+		// Nobody waits longer for it. All that it reads of a stream could be answered as well,
+		// thousands of heartbeats a second, and each second the server goes through what has
+		// not expired.
+		answerTime: 20 * time.Second,
 	}
 }
 
@@ -175,9 +185,14 @@ type (
 		Permissions permissions `json:"permissions"`
 	}
 	permissions struct {
-		Publish        allow `json:"publish"`
-		Subscribe      allow `json:"subscribe"`
-		AllowResponses bool  `json:"allow_responses"`
+		Publish   allow     `json:"publish"`
+		Subscribe allow     `json:"subscribe"`
+		Responses responses `json:"allow_responses"`
+	}
+	// responses to what is received.
+	responses struct {
+		Max     int    `json:"max"`
+		Expires string `json:"expires"`
 	}
 	allow struct {
 		Allow []string `json:"allow,omitzero"`
@@ -199,7 +214,8 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		}
 		taken[key] = who
 		return user{NKey: key, Permissions: permissions{
-			Publish: allow{Allow: p.Publish}, Subscribe: allow{p.Subscribe, p.subscribeDeny}, AllowResponses: true,
+			Publish: allow{Allow: p.Publish}, Subscribe: allow{p.Subscribe, p.subscribeDeny},
+			Responses: responses{Max: 1, Expires: cmp.Or(p.answerTime, answerTime).String()},
 		}}, nil
 	}
 
@@ -258,8 +274,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		}}
 	}
 	if a.TLS != nil {
-		config.TLS = new(newServerTLS(a.TLS))
-		config.TLS.Rate = handshakeRate
+		config.TLS = clientTLS(a.TLS)
 	}
 	if a.Cluster != nil {
 		var err error
@@ -291,6 +306,13 @@ func (c serverConfig) encode() ([]byte, error) {
 		return nil, fmt.Errorf("write the server's configuration: %w", err)
 	}
 	return out.Bytes(), nil
+}
+
+// clientTLS is how a server speaks with devices and operators.
+func clientTLS(t *ServerTLS) *serverTLS {
+	out := newServerTLS(t)
+	out.Rate = handshakeRate
+	return &out
 }
 
 func newServerTLS(t *ServerTLS) serverTLS {

@@ -208,7 +208,7 @@ func SiteConfig(o SiteOptions) ([]byte, error) {
 		Authorization: &authorization{Timeout: int(AuthTimeout / time.Second), Callout: authCallout{
 			Issuer: o.Issuer, Account: AccountDevices, AuthUsers: []string{public}, AllowedAccounts: []string{AccountDevices},
 		}},
-		TLS: new(newServerTLS(&o.TLS)),
+		TLS: clientTLS(&o.TLS),
 		LeafNodes: &leafnodes{Remotes: []remote{{
 			URLs: o.Hub, Account: AccountDevices, NKey: string(bytes.TrimSpace(o.Seed)), TLS: remoteTLS{CAFile: o.TLS.CAFile, MinVersion: "1.3"},
 		}}},

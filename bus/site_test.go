@@ -3,6 +3,7 @@ package bus
 import (
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -42,6 +43,12 @@ func TestSiteConfigSaysWhatIsWrong(t *testing.T) {
 		if _, err := SiteConfig(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("%s: %v, want something of %q", tt.name, err, tt.want)
 		}
+	}
+	config, err := SiteConfig(SiteOptions{Name: "a", Hub: hub, Issuer: issuer, Seed: seed})
+	must(t, err)
+	// Its devices, too, come back at once when it starts anew.
+	if want := fmt.Sprintf(`"connection_rate_limit":%d`, handshakeRate); !strings.Contains(strings.ReplaceAll(string(config), " ", ""), want) {
+		t.Errorf("there is no %s in %s", want, config)
 	}
 	if _, err := IssuerOf([]byte(`{"accounts": {}}`)); err == nil {
 		t.Error("a configuration without an issuer is no error")

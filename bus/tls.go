@@ -147,7 +147,7 @@ func advise(err error, now time.Time) string {
 	case errors.Is(err, nats.ErrSecureConnWanted):
 		return "the server speaks without TLS, and this side does not: have the server be given a certificate, and see that the URL is the right server's"
 	case errors.As(err, &record) && string(record.RecordHeader[:]) == "-ERR ", errors.Is(err, nats.ErrTLS) && errors.Is(err, io.EOF):
-		return "the server turns away who connects for a moment, since too many do at once"
+		return "the server has ended the connection before TLS stood: it turns away who connects for a moment while too many do at once, and comes round within minutes; if it does not, see in its log why"
 	case errors.As(err, &record):
 		return "what answers does not speak TLS: see that scheme and port of the URL are the right ones"
 	// These have no type of their own.

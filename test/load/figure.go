@@ -28,8 +28,9 @@ type figure struct {
 	Budget  string  `json:"budget,omitempty"`
 	Limit   float64 `json:"limit,omitempty"`
 	AtLeast bool    `json:"atLeast,omitempty"`
-	// Large marks a budget for a large fleet.
+	// Large marks a budget for a large fleet, Any one for fleets of every size.
 	Large bool `json:"-"`
+	Any   bool `json:"-"`
 }
 
 // atMost and atLeast hold a figure to a limit.
@@ -46,6 +47,12 @@ func (f figure) atLeast(limit float64, budget string) figure {
 // ofLarge says that the budget is one for a large fleet.
 func (f figure) ofLarge() figure {
 	f.Large = true
+	return f
+}
+
+// ofAny says that the size of the fleet does not matter to the budget.
+func (f figure) ofAny() figure {
+	f.Any = true
 	return f
 }
 
@@ -118,6 +125,7 @@ func writeTable(w io.Writer, figures []figure) error {
 // results are what a run has measured, for a program.
 type results struct {
 	Devices     int      `json:"devices"`
+	Connected   int      `json:"connected"`
 	Deployments int      `json:"deployments"`
 	TCP         int      `json:"tcp"`
 	Figures     []figure `json:"figures"`

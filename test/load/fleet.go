@@ -7,11 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
-	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -38,7 +38,11 @@ func (l *load) bringUp(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if l.fleet, err = env.New(env.Options{Dir: l.dir, Bin: bin, ServeNATS: l.serveNATS, MetricsAddr: addr, Lease: l.lease()}); err != nil {
+	var ids []string
+	if l.podman {
+		ids = []string{"shop-1", "shop-2", "shop-3"}
+	}
+	if l.fleet, err = env.New(env.Options{Dir: l.dir, Bin: bin, ServeNATS: l.serveNATS, MetricsAddr: addr, Lease: l.lease()}, ids...); err != nil {
 		return err
 	}
 	if err := l.fleet.StartControlPlane(ctx); err != nil {
@@ -106,6 +110,7 @@ func (l *load) runNATS(config, addr string) error {
 func (l *load) createDevices(ctx, run context.Context) (err error) {
 	l.fleet.Operator.Stop(10 * time.Second)
 	l.devs = make([]*simulated.Agent, l.devices)
+	l.turns.lots = slices.Collect(slices.Chunk(l.devs, l.connected))
 	begun := time.Now()
 	if err = l.each(ctx, len(l.devs), "made", func(ctx context.Context, n int) (err error) {
 		if l.devs[n], err = simulated.NewAgent(contracts.DeviceID(fmt.Sprintf("load-%06d", n))); err != nil {
@@ -164,55 +169,51 @@ func (l *load) each(ctx context.Context, count int, what string, do func(context
 	return group.Wait()
 }
 
-func (l *load) connect(ctx context.Context) error {
+// connect has every device connect for the first time. The stand-in stays for as long as the
+// run lasts.
+func (l *load) connect(ctx, run context.Context) error {
 	operator, err := l.fleet.Signer()
 	if err != nil {
 		return err
 	}
 	l.received = map[string]*count{}
-	s := simulated.AgentOptions{Operator: operator, Heartbeat: l.heartbeat, Told: l.told, Bus: bus.Options{URL: l.fleet.ControlPlane.NATS, CAFile: l.fleet.CAFile()}}
+	l.agents = simulated.AgentOptions{Operator: operator, Heartbeat: l.heartbeat, Told: l.told, Bus: bus.Options{URL: l.fleet.ControlPlane.NATS, CAFile: l.fleet.CAFile()}}
+	if len(l.turns.lots) > 1 {
+		if err := l.standIn(run); err != nil {
+			return err
+		}
+	}
 	self, err := usageOf(os.Getpid())
 	if err != nil {
 		return err
 	}
 	begun := time.Now()
-	// At the pace at which they are let in and their Devices get Ready: the API server takes
-	// as much of the processors for that as all else together. What happens when all come at
-	// once is a storm, see natsRestarts.
-	if err := l.each(ctx, len(l.devs), "connected", func(ctx context.Context, n int) error {
-		select {
-		case l.ready.places <- struct{}{}:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-		var in nats.InProcessConnProvider
-		if n >= l.tcp {
-			in = &l.inProcess
-		}
-		if err := l.devs[n].Start(s, in); err != nil {
+	var online time.Duration
+	var memory int64
+	if err := l.everybody(ctx, func(ctx context.Context, had int) error {
+		if err := l.until(ctx, time.Hour, "devices online", func(ctx context.Context) (int, int, error) {
+			online, err := l.online(ctx)
+			return online, had, err
+		}); err != nil {
 			return err
 		}
-		return l.devs[n].Connected(ctx)
+		online = time.Since(begun)
+		if had == len(l.turns.lots[0]) {
+			now, err := usageOf(os.Getpid())
+			if err != nil {
+				return err
+			}
+			memory = max(1, now.resident-self.resident) / int64(had)
+		}
+		return l.until(ctx, time.Hour, "Devices are Ready in the API server", func(context.Context) (int, int, error) {
+			return int(l.ready.n.Load()), had, nil
+		})
 	}); err != nil {
 		return err
 	}
-	if err := l.until(ctx, time.Hour, "devices online", func(ctx context.Context) (int, int, error) {
-		online, err := l.online(ctx)
-		return online, l.devices, err
-	}); err != nil {
-		return err
-	}
-	took := time.Since(begun)
-	l.add(figure{Name: "devices connect, until the operator has them online", Value: float64(l.devices) / took.Seconds(), Unit: "/s"})
-	if err := l.ready.await(ctx, time.Hour, "Devices are Ready in the API server"); err != nil {
-		return err
-	}
+	l.add(figure{Name: "devices connect, until the operator has them online", Value: float64(l.devices) / online.Seconds(), Unit: "/s"})
 	l.add(figure{Name: "Device objects get Ready", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})
-	now, err := usageOf(os.Getpid())
-	if err != nil {
-		return err
-	}
-	l.add(figure{Name: "memory of a device and its connection, both ends", Value: float64(now.resident-self.resident) / float64(l.devices) / 1024, Unit: "KiB"})
+	l.add(figure{Name: "memory of a device and its connection, both ends", Value: float64(memory) / 1024, Unit: "KiB"})
 	return nil
 }
 
@@ -226,14 +227,7 @@ func (l *load) lease() time.Duration {
 }
 
 func (l *load) close() {
-	var group errgroup.Group
-	group.SetLimit(256)
-	for _, d := range l.devs {
-		if d != nil {
-			group.Go(func() error { d.Stop(); return nil })
-		}
-	}
-	_ = group.Wait() // stopping has no error
+	stopAll(l.turns.there())
 	if l.conn != nil {
 		l.conn.Close()
 	}
@@ -248,16 +242,11 @@ func (l *load) close() {
 	}
 }
 
-// ahead is how many devices may be connected whose Devices are not Ready yet.
-const ahead = 500
-
 // readiness counts the Devices that have got Ready.
 type readiness struct {
 	*count
 	// known counts those that the operator has taken in.
 	known *count
-	// places are taken by who connects, and given back when its Device is Ready.
-	places chan struct{}
 }
 
 // watchReady counts the Devices that get Ready from now on.
@@ -276,7 +265,7 @@ func watchReady(ctx context.Context, c client.WithWatch, devices int) (*readines
 	if err != nil {
 		return nil, err
 	}
-	ready := &readiness{newCount(devices), newCount(devices), make(chan struct{}, ahead)}
+	ready := &readiness{newCount(devices), newCount(devices)}
 	go func() {
 		defer w.Stop()
 		seen, known := map[string]bool{}, map[string]bool{}
@@ -288,7 +277,6 @@ func watchReady(ctx context.Context, c client.WithWatch, devices int) (*readines
 			}
 			if ok && !seen[d.Name] && meta.IsStatusConditionTrue(d.Status.Conditions, "Ready") {
 				seen[d.Name] = true
-				<-ready.places
 				ready.add()
 				if len(seen) == devices {
 					return

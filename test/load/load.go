@@ -41,6 +41,10 @@ type load struct {
 	startNATS func() error
 	conn      *nats.Conn
 	devs      []*simulated.Agent
+	turns     turns
+	// agents is what the devices have in common.
+	agents     simulated.AgentOptions
+	standingIn sync.WaitGroup
 	// desired and states are what devices are told and what they report.
 	desired, states jetstream.Stream
 	figures         []figure
@@ -101,7 +105,7 @@ const judged = 1000
 const large = 100_000
 
 func (l *load) add(f figure) {
-	if l.devices < judged || f.Large && l.devices < large {
+	if l.devices < judged && !f.Any || l.devices < large && f.Large {
 		f.Budget = ""
 	}
 	l.figures = append(l.figures, f)
@@ -109,6 +113,7 @@ func (l *load) add(f figure) {
 }
 
 func (l *load) run(ctx context.Context) (err error) {
+	l.connected = lotSize(l.devices, l.connected)
 	if err := os.RemoveAll(l.dir); err != nil {
 		return err
 	}
@@ -120,7 +125,10 @@ func (l *load) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	defer func() {
+		cancel()
+		l.standingIn.Wait()
 		l.close()
 		if err == nil {
 			err = os.RemoveAll(l.dir)
@@ -132,11 +140,12 @@ func (l *load) run(ctx context.Context) (err error) {
 		{"what the bus does at best, without fleet", l.measureBus},
 		{"control plane, keys, certificates, operator", l.bringUp},
 		{"Device objects, at the API server's own pace", func(step context.Context) error { return l.createDevices(step, ctx) }},
-		{"devices connect", l.connect},
+		{"devices connect", func(step context.Context) error { return l.connect(step, ctx) }},
 		{"what was put off is written", l.settleAfter("a device that joins: writes to the API server")},
 		{fmt.Sprintf("%d Deployments, each for every device", l.deployments), l.deploy},
 		{"what was put off is written", l.settleAfter(fmt.Sprintf("%d Deployments: writes to the API server for each device", l.deployments))},
 		{"one Deployment changes", l.repeated(l.change)},
+		{"every device runs the last change", l.catchUp},
 		{"what was put off is written", l.settleAfter(fmt.Sprintf("%d changes: writes to the API server for each device", l.repeat))},
 		{"steady state", l.steady},
 		{"containers end, and devices report it", l.reports},
@@ -146,7 +155,7 @@ func (l *load) run(ctx context.Context) (err error) {
 		{"the operator starts anew", l.repeated(l.coldStart)},
 	}, l.storms(), []step{
 		{"every aggregate is right", l.check},
-	}) {
+	}, l.devicesWithPodman()) {
 		// Here, where nothing is measured, and not in the middle: see saveMemory.
 		goruntime.GC()
 		stop := l.profile(ctx, step.name)
@@ -203,15 +212,19 @@ func (l *load) repeated(do func(context.Context) error) func(context.Context) er
 
 // report tells what was measured.
 func (l *load) report() error {
-	fmt.Fprintf(l.out, "\n%d devices (%d by TCP and TLS, the others in process), %d Deployments, %d cores\n\n",
-		l.devices, min(l.devices, l.tcp), l.deployments, goruntime.GOMAXPROCS(0))
+	atATime := ""
+	if l.connected < l.devices {
+		atATime = fmt.Sprintf(", of which %d at a time are connected and heartbeats are sent for the others", l.connected)
+	}
+	fmt.Fprintf(l.out, "\n%d devices%s (%d by TCP and TLS, the others in process), %d Deployments, %d cores\n\n",
+		l.devices, atATime, min(l.connected, l.tcp), l.deployments, goruntime.GOMAXPROCS(0))
 	if err := writeTable(l.out, l.figures); err != nil {
 		return err
 	}
 	if l.json == "" {
 		return nil
 	}
-	return results{Devices: l.devices, Deployments: l.deployments, TCP: min(l.devices, l.tcp), Figures: l.figures}.write(l.json)
+	return results{Devices: l.devices, Deployments: l.deployments, Connected: l.connected, TCP: min(l.connected, l.tcp), Figures: l.figures}.write(l.json)
 }
 
 // step is a part of a run.
@@ -221,7 +234,7 @@ type step struct {
 }
 
 func (l *load) measureBus(ctx context.Context) (err error) {
-	l.raw, err = measureRaw(ctx, l.dir, l.devices, 1<<10, l.progress.Say)
+	l.raw, err = measureRaw(ctx, l.dir, l.devices, l.connected, 1<<10, l.progress.Say)
 	debug.FreeOSMemory() // what follows measures memory
 	return err
 }

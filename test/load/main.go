@@ -24,7 +24,9 @@ type options struct {
 	devices, deployments, tcp, repeat   int
 	duration, heartbeat                 time.Duration
 	dir, bin, manifests, json, profiles string
-	storms                              bool
+	storms, podman                      bool
+	// connected is how many devices have a connection at a time.
+	connected int
 }
 
 func command() *cobra.Command {
@@ -34,10 +36,10 @@ func command() *cobra.Command {
 		Long: `Brings up a control plane, an operator and simulated devices: the agent's own code above
 a runtime that takes as long as podman and has no containers. The first devices connect
 by TCP and TLS as far as file descriptors go, the others within this process, where the
-NATS server is.`,
+NATS server is. Where there is no memory for all of them they take turns.`,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if min(o.devices, o.deployments, o.repeat) < 1 {
-				return errors.New("--devices, --deployments and --repeat have to be at least 1")
+			if min(o.devices, o.deployments, o.repeat) < 1 || o.connected < 0 {
+				return errors.New("--devices, --deployments and --repeat have to be at least 1, and --connected not negative")
 			}
 			if err := o.saveMemory(); err != nil {
 				return err
@@ -48,12 +50,14 @@ NATS server is.`,
 	}
 	f := c.Flags()
 	f.IntVar(&o.devices, "devices", 20, "how many devices")
+	f.IntVar(&o.connected, "connected", 0, "how many devices at most are connected at a time, and take turns; 0 for as many as there is memory for")
 	f.IntVar(&o.deployments, "deployments", 3, "how many Deployments, each for all devices")
 	f.IntVar(&o.tcp, "tcp", 5000, "how many devices at most connect by TCP and TLS; the others in this process")
 	f.IntVar(&o.repeat, "repeat", 3, "how often one change, the operator's start and the plugin are measured")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long the steady state is measured")
 	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "time between two heartbeats of a device")
 	f.BoolVar(&o.storms, "storms", false, "also what happens to a whole fleet at once: edits, failures, NATS and operator gone")
+	f.BoolVar(&o.podman, "podman", true, "also three devices with podman, as root: git push to them, and what their agents use")
 	f.StringVar(&o.bin, "bin", "bin", "folder of the binaries")
 	f.StringVar(&o.manifests, "manifests", "manifests", "folder of the manifests")
 	f.StringVar(&o.json, "json", "", "file for the figures")
@@ -64,27 +68,28 @@ NATS server is.`,
 	return c
 }
 
-// perDevice is about what a device takes in this process.
-const perDevice = 200 << 10
+// perDevice is what a connected device may take in this process, with the garbage of a step.
+const perDevice = 768 << 10
 
-// saveMemory makes do with the memory that there is: in this process, where there are so
-// many devices, and in the control plane. The operator does so by itself.
+// saveMemory makes do with the memory that there is: of this process, which has as many
+// devices connected as there is room for unless that was said, and of the control plane,
+// which has all of them. The operator does so by itself.
 func (o *options) saveMemory() error {
 	var machine unix.Sysinfo_t
 	if err := unix.Sysinfo(&machine); err != nil {
 		return fmt.Errorf("how much memory is there: %w", err)
 	}
-	total := machine.Totalram * uint64(machine.Unit)
-	need := uint64(o.devices) * perDevice
 	// The rest is for the API server, etcd and the operator.
-	limit := total / 100 * 70
+	limit := machine.Totalram * uint64(machine.Unit) / 100 * 60
 	debug.SetMemoryLimit(int64(limit))
-	if need*3/2 <= limit {
-		// To collect the garbage of so many devices takes longer than they wait for an
-		// answer, and here it need not be done until the limit.
-		debug.SetGCPercent(-1)
-		return nil
+	// To collect the garbage of so many devices takes longer than they wait for an answer, and
+	// in the middle of a step it need not be done until the limit.
+	debug.SetGCPercent(-1)
+	if o.connected == 0 {
+		o.connected = max(1, int(limit/perDevice))
 	}
-	debug.SetGCPercent(50)
-	return os.Setenv("GOGC", "50")
+	if o.connected < o.devices {
+		return os.Setenv("GOGC", "50")
+	}
+	return nil
 }

@@ -35,14 +35,14 @@ func bareServer(dir string) (*server.Server, error) {
 // raw is what the machine does at best.
 type raw struct {
 	// publish is how many keys a second are stored and republished, received how long it
-	// takes until all devices have one of theirs.
+	// takes until all connected devices have one of theirs.
 	publish  float64
 	received time.Duration
 }
 
 // measureRaw writes a value of that many bytes for each device to the stream of desired
-// state, with every device subscribed to its own as an agent is and doing nothing else.
-func measureRaw(ctx context.Context, dir string, devices, size int, progress func(string, ...any)) (raw, error) {
+// state, with so many devices subscribed to their own as an agent is and doing nothing else.
+func measureRaw(ctx context.Context, dir string, devices, connected, size int, progress func(string, ...any)) (raw, error) {
 	s, err := bareServer(filepath.Join(dir, "raw"))
 	if err != nil {
 		return raw{}, err
@@ -88,8 +88,8 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 	}
 	out.publish = float64(written) / time.Since(begun).Seconds()
 
-	received := newCount(devices)
-	conns := make([]*nats.Conn, devices)
+	received := newCount(connected)
+	conns := make([]*nats.Conn, connected)
 	defer func() {
 		var group errgroup.Group
 		group.SetLimit(256)
@@ -116,7 +116,7 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return raw{}, fmt.Errorf("connect %d bare clients: %w", devices, err)
+		return raw{}, fmt.Errorf("connect %d bare clients: %w", connected, err)
 	}
 	begun = time.Now()
 	if err := write(); err != nil {
@@ -126,6 +126,6 @@ func measureRaw(ctx context.Context, dir string, devices, size int, progress fun
 		return raw{}, err
 	}
 	out.received = time.Since(begun)
-	progress("  raw: %.0f keys/s stored and republished, %d bare clients have theirs after %s", out.publish, devices, out.received.Round(time.Millisecond))
+	progress("  raw: %.0f keys/s stored and republished, %d bare clients have theirs after %s", out.publish, connected, out.received.Round(time.Millisecond))
 	return out, nil
 }

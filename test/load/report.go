@@ -93,9 +93,10 @@ func (l *load) reports(ctx context.Context) error {
 	begun := time.Now()
 	tick := time.NewTicker(time.Second / crashesPerSecond)
 	defer tick.Stop()
-	placements := l.devices * l.deployments
+	there := l.turns.there()
+	placements := len(there) * l.deployments
 	for n := 0; time.Since(begun) < l.duration && n < placements; n++ {
-		l.devs[n%l.devices].Crash(contracts.DeploymentName(fmt.Sprintf("load-%d", n/l.devices+1)))
+		there[n%len(there)].Crash(contracts.DeploymentName(fmt.Sprintf("load-%d", n/len(there)+1)))
 		select {
 		case <-tick.C:
 		case err := <-ended:
@@ -106,7 +107,7 @@ func (l *load) reports(ctx context.Context) error {
 	}
 	took := time.Since(begun)
 	during := float64(reported.Load())
-	if err := l.complete(ctx); err != nil {
+	if err := l.complete(ctx, l.deployments*l.devices); err != nil {
 		return err
 	}
 	reading.Stop()

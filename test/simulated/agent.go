@@ -21,8 +21,10 @@ import (
 type Agent struct {
 	ID contracts.DeviceID
 	// Public is the public half of its identity.
-	Public  string
-	key     nkeys.KeyPair
+	Public string
+	key    nkeys.KeyPair
+	// curve is what secrets are sealed to, and stays when the Agent starts anew.
+	curve   *contracts.CurveKey
 	runtime *runtime
 
 	nc     *nats.Conn
@@ -37,7 +39,19 @@ func NewAgent(id contracts.DeviceID) (*Agent, error) {
 		return nil, err
 	}
 	public, err := key.PublicKey()
-	return &Agent{ID: id, key: key, Public: public, runtime: newRuntime()}, err
+	if err != nil {
+		return nil, err
+	}
+	pair, err := nkeys.CreateCurveKeys()
+	if err != nil {
+		return nil, err
+	}
+	curve, err := pair.PublicKey()
+	if err != nil {
+		return nil, err
+	}
+	vouched, err := contracts.NewCurveKey(key, id, curve)
+	return &Agent{ID: id, key: key, Public: public, curve: vouched, runtime: newRuntime()}, err
 }
 
 // AgentOptions are what Agents may share.
@@ -61,18 +75,7 @@ func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
 	if server != nil {
 		o.URL, o.CAFile = nats.DefaultURL, "" // of the same server; there is no network to encrypt
 	}
-	curve, err := nkeys.CreateCurveKeys()
-	if err != nil {
-		return err
-	}
-	public, err := curve.PublicKey()
-	if err != nil {
-		return err
-	}
-	vouched, err := contracts.NewCurveKey(a.key, a.ID, public)
-	if err != nil {
-		return err
-	}
+	var err error
 	if a.nc, err = bus.Connect(o); err != nil {
 		return err
 	}
@@ -80,7 +83,7 @@ func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
 		Config: config.Config{
 			Device: a.ID, HeartbeatInterval: s.Heartbeat, Trust: trust.Trust{Operator: s.Operator}, Commands: config.Commands{Ping: true},
 		},
-		Conn: a.nc, Podman: a.runtime, Memory: &memory{told: func(o contracts.Order) { s.Told(a.ID, o) }}, PublicKey: a.Public, Curve: vouched, Log: quiet,
+		Conn: a.nc, Podman: a.runtime, Memory: &memory{told: func(o contracts.Order) { s.Told(a.ID, o) }}, PublicKey: a.Public, Curve: a.curve, Log: quiet,
 		Facts: func() contracts.DeviceInfo {
 			return contracts.DeviceInfo{Hostname: string(a.ID), OS: "simulated", Arch: "none"}
 		},
@@ -113,6 +116,8 @@ func (a *Agent) Stop() {
 	a.cancel()
 	<-a.done
 	a.nc.Close()
+	// A closed connection keeps its buffers.
+	a.nc, a.cancel, a.done = nil, nil, nil
 }
 
 var quiet = slog.New(slog.DiscardHandler)
