@@ -185,9 +185,10 @@ type (
 		Permissions permissions `json:"permissions"`
 	}
 	permissions struct {
-		Publish   allow     `json:"publish"`
-		Subscribe allow     `json:"subscribe"`
-		Responses responses `json:"allow_responses"`
+		Publish   allow `json:"publish"`
+		Subscribe allow `json:"subscribe"`
+		// Responses is nil for who may not answer.
+		Responses *responses `json:"allow_responses,omitempty"`
 	}
 	// responses to what is received.
 	responses struct {
@@ -215,7 +216,7 @@ func ServerConfig(a ServerAuth) ([]byte, error) {
 		taken[key] = who
 		return user{NKey: key, Permissions: permissions{
 			Publish: allow{Allow: p.Publish}, Subscribe: allow{p.Subscribe, p.subscribeDeny},
-			Responses: responses{Max: 1, Expires: cmp.Or(p.answerTime, answerTime).String()},
+			Responses: &responses{Max: 1, Expires: cmp.Or(p.answerTime, answerTime).String()},
 		}}, nil
 	}
 
