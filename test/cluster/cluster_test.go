@@ -23,7 +23,6 @@ func image(tag int) string { return fmt.Sprintf("registry.example.com/app:%d", t
 // are told, in the middle of a rollout, and when it is back another one, which leaves a
 // majority only if the first has come back with all it had.
 func TestServersDie(t *testing.T) {
-	t.Parallel()
 	w := newWorld(t, 3, nil)
 	agents := w.agents(devices, app, w.urls())
 	w.deploy(app)

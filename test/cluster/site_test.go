@@ -29,7 +29,6 @@ import (
 // TestSite has devices connect to a server of their site, which is a leaf node of the
 // operator's.
 func TestSite(t *testing.T) {
-	t.Parallel()
 	const count = 5
 	pair, err := nkeys.CreateUser()
 	must(t, err)
