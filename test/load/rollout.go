@@ -59,15 +59,16 @@ func (l *load) deploy(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := l.everybody(ctx, func(ctx context.Context, had int) error { return l.complete(ctx, l.deployments*had) }); err != nil {
+	if err := l.everybody(ctx, func(ctx context.Context, had int) error { return l.complete(ctx, l.deployments*(l.devices-had)) }); err != nil {
 		return err
 	}
 	l.add(figure{Name: "all Deployments of all devices, from the first object to the last status", Value: time.Since(begun).Seconds(), Unit: "s"})
 	return nil
 }
 
-// complete waits until Deployments say that so many placements have succeeded.
-func (l *load) complete(ctx context.Context, want int) error {
+// complete waits until Deployments say that all placements have succeeded, but for so many of
+// devices that have not had their turn.
+func (l *load) complete(ctx context.Context, missing int) error {
 	return l.until(ctx, 20*time.Minute, "placements succeeded", func(ctx context.Context) (int, int, error) {
 		list := &v1alpha1.DeploymentList{}
 		if err := l.fleet.Client.List(ctx, list, client.InNamespace(namespace)); err != nil {
@@ -79,7 +80,7 @@ func (l *load) complete(ctx context.Context, want int) error {
 				succeeded += int(a.Succeeded)
 			}
 		}
-		return succeeded, want, nil
+		return succeeded, l.deployments*l.devices - missing, nil
 	})
 }
 
@@ -156,7 +157,7 @@ func (l *load) change(ctx context.Context) error {
 	}
 	received := time.Since(begun)
 	release()
-	if err := l.complete(ctx, l.changed(len(l.turns.there()))); err != nil {
+	if err := l.complete(ctx, l.devices-len(l.turns.there())); err != nil {
 		return err
 	}
 	after, err := usageOf(l.fleet.Operator.PID())
@@ -176,13 +177,9 @@ func (l *load) change(ctx context.Context) error {
 	return nil
 }
 
-// changed is how many placements have succeeded when so many devices have had their turn
-// since the first Deployment was changed.
-func (l *load) changed(had int) int { return l.deployments*l.devices - (l.devices - had) }
-
 // catchUp has those that were away during the last change run it.
 func (l *load) catchUp(ctx context.Context) error {
-	return l.everybody(ctx, func(ctx context.Context, had int) error { return l.complete(ctx, l.changed(had)) })
+	return l.everybody(ctx, func(ctx context.Context, had int) error { return l.complete(ctx, l.devices-had) })
 }
 
 // check looks at every aggregate.
