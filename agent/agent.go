@@ -50,7 +50,8 @@ func Run(ctx context.Context, c config.Config, log *slog.Logger) error {
 	open := func(s *contracts.Sealed) (map[string][]byte, error) { return s.Open(curve) }
 	pods, err := podman.New(podman.Options{
 		Device: c.Device, Socket: c.Podman.Socket, Network: c.Podman.Network,
-		VolumeDir: filepath.Join(c.StateDir, "volumes"), Logger: log, Open: open,
+		VolumeDir: filepath.Join(c.StateDir, "volumes"), Unsettled: filepath.Join(c.StateDir, "unsettled.json"), BootID: facts.BootID(),
+		Logger: log, Open: open,
 	})
 	if err != nil {
 		return err

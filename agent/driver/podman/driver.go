@@ -47,6 +47,9 @@ type Options struct {
 	Network string
 	// VolumeDir is where the files of volumes are written.
 	VolumeDir string
+	// Unsettled is the file that has what podman is writing, and BootID this boot's: what
+	// the file has of another was cut off. Empty where the system does not tell.
+	Unsettled, BootID string
 	// Open opens secrets that were sealed to the device.
 	Open   func(*contracts.Sealed) (map[string][]byte, error)
 	Logger *slog.Logger
@@ -57,10 +60,8 @@ type Driver struct {
 	o Options
 	c *client
 	// rootless is nil until podman was asked.
-	rootless atomic.Pointer[bool]
-	// written is whether podman has written images or containers since the disk last had
-	// everything.
-	written atomic.Bool
+	rootless  atomic.Pointer[bool]
+	unsettled *unsettled
 }
 
 // New returns a driver; podman need not answer yet.
@@ -69,9 +70,7 @@ func New(o Options) (*Driver, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &Driver{o: o, c: c}
-	d.written.Store(true) // by what an agent before this one did, perhaps
-	return d, nil
+	return &Driver{o: o, c: c, unsettled: openUnsettled(o.Unsettled, o.BootID, o.Logger)}, nil
 }
 
 // Version of podman.
@@ -99,19 +98,15 @@ func (d *Driver) Do(ctx context.Context, want *reconcile.Desired, s reconcile.St
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	switch s.Kind {
-	case reconcile.Pull, reconcile.CreatePod, reconcile.Create:
-		defer d.written.Store(true)
-	}
-	switch s.Kind {
 	case reconcile.Pull:
-		return d.failure("pull "+s.Image, d.pull(ctx, want, s.Image), reconcile.ReasonImagePull)
+		return d.failure("pull "+s.Image, d.unsettled.write(item{Image: reference(s.Image)}, func() error { return d.pull(ctx, want, s.Image) }), reconcile.ReasonImagePull)
 	case reconcile.CreatePod:
-		return d.failure("create pod "+want.PodName, d.createPod(ctx, want), reconcile.ReasonCreate)
+		return d.failure("create pod "+want.PodName, d.unsettled.write(item{Pod: want.PodName}, func() error { return d.createPod(ctx, want) }), reconcile.ReasonCreate)
 	case reconcile.StartInfra:
 		pod := cmp.Or(s.Pod, want.PodName)
 		return d.failure("start the network of pod "+pod, d.startInfra(ctx, pod), reconcile.ReasonStart)
 	case reconcile.Create:
-		return d.failure("create container "+s.Unit, d.create(ctx, want, *want.Find(s.Unit)), reconcile.ReasonCreate)
+		return d.failure("create container "+s.Unit, d.unsettled.write(item{Pod: want.PodName}, func() error { return d.create(ctx, want, *want.Find(s.Unit)) }), reconcile.ReasonCreate)
 	case reconcile.Start:
 		return d.failure("start container "+s.Unit, d.start(ctx, want, s), reconcile.ReasonStart)
 	case reconcile.Stop:

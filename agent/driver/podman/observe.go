@@ -76,6 +76,9 @@ func (d *Driver) Observe(ctx context.Context, n contracts.DeploymentName, want *
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	o := reconcile.Observed{Images: map[string]bool{}}
+	if err := d.discardDoubtful(ctx); err != nil {
+		return o, err
+	}
 	pods, containers, err := d.list(ctx, n)
 	if err != nil {
 		return o, d.failure("list containers", err, reconcile.ReasonNoDriver)

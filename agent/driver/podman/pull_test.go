@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -41,7 +42,7 @@ func TestPullsWithThePullSecrets(t *testing.T) {
 		}
 	}()
 	config := `{"auths":{"` + host + `":{"auth":"cm9ib3Q6dGhlLXBhc3N3b3JkLW9mLXRoZS1yZWdpc3RyeQ=="}}}`
-	d, err := New(Options{Device: "till", Socket: p.Socket, Logger: slog.New(slog.DiscardHandler), Open: func(*contracts.Sealed) (map[string][]byte, error) {
+	d, err := New(Options{Device: "till", Socket: p.Socket, Unsettled: filepath.Join(t.TempDir(), "unsettled.json"), Logger: slog.New(slog.DiscardHandler), Open: func(*contracts.Sealed) (map[string][]byte, error) {
 		return map[string][]byte{"pull/.dockerconfigjson": []byte(config), "odd/.dockerconfigjson": []byte(`{"auths":"` + password)}, nil
 	}})
 	if err != nil {

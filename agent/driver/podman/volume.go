@@ -11,8 +11,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/nationtech/fleet/agent/reconcile"
 	"github.com/nationtech/fleet/agent/store"
 	"github.com/nationtech/fleet/contracts"
@@ -163,12 +161,10 @@ func syncTree(dir string) error {
 // of earlier content, and with want nil everything but claims. Volumes of podman are
 // left until then: emptyDir lives as long as its deployment.
 //
-// And it has the disk take what podman has written. Podman itself leaves that to the kernel,
-// half a minute long; when the power is cut meanwhile, images and containers are there
-// afterwards whose programs are empty, and can't be run ever again.
+// And it has the disk take what podman has written.
 func (d *Driver) Settle(ctx context.Context, n contracts.DeploymentName, want *reconcile.Desired) error {
-	if d.written.Swap(false) {
-		unix.Sync()
+	if err := d.unsettled.settle(); err != nil {
+		return &reconcile.Failure{Reason: reconcile.ReasonVolume, Message: fmt.Sprintf("note what the disk has: %v", err)}
 	}
 	if err := d.removeFiles(n, want); err != nil {
 		return &reconcile.Failure{Reason: reconcile.ReasonVolume, Message: fmt.Sprintf("remove old files: %v", err)}
