@@ -225,7 +225,7 @@ func (w *world) agents(count int, prefix, urls string) []*simulated.Agent {
 		must(w.T, w.client.Create(w.Context(), d))
 		must(w.T, a.Start(simulated.AgentOptions{
 			Bus: bus.Options{URL: urls, CAFile: w.ca()}, Operator: w.signer, Heartbeat: time.Second, Told: w.told,
-		}, nil))
+		}))
 		w.Cleanup(a.Stop)
 		all = append(all, a)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,8 +16,11 @@ type ControlPlane struct {
 	Dir        string
 	Kubeconfig string `json:"kubeconfig"`
 	NATS       string `json:"nats"`
-	Git        string `json:"git"`
-	Registry   string `json:"registry"`
+	// NATSMonitor and NATSProfile are where the server tells of itself.
+	NATSMonitor string `json:"natsMonitor"`
+	NATSProfile string `json:"natsProfile"`
+	Git         string `json:"git"`
+	Registry    string `json:"registry"`
 
 	binary, auditPolicy, natsConfig string
 	process                         *Process
@@ -68,6 +72,15 @@ func (c *ControlPlane) Stop() { c.process.Stop(20 * time.Second) }
 func (c *ControlPlane) Control(ctx context.Context, verb, component string) error {
 	_, err := run(ctx, "", c.binary, "ctl", "--dir", c.Dir, verb, component)
 	return err
+}
+
+// NATSPID is the NATS server's process.
+func (c *ControlPlane) NATSPID() (int, error) {
+	raw, err := os.ReadFile(filepath.Join(c.Dir, "nats.pid"))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(raw)))
 }
 
 // UserKubeconfig writes a kubeconfig of a person, who may do what is bound to the

@@ -15,9 +15,6 @@ type Options struct {
 	Dir string
 	// Bin holds the binaries that `make build` made.
 	Bin string
-	// ServeNATS starts the NATS server with the configuration in a file, to listen on an
-	// address, instead of the control plane. Nil leaves it to that.
-	ServeNATS func(config, addr string) error
 	// MetricsAddr is where the operator serves metrics and profiles; empty is nowhere.
 	MetricsAddr string
 	// Lease is how long an operator stays the leader without renewing that. Default: 4 s,

@@ -45,13 +45,6 @@ func (f *Fleet) setUp(ctx context.Context) error {
 			}
 		}
 	}
-	addr := strings.TrimPrefix(f.ControlPlane.NATS, "nats://")
-	f.ControlPlane.NATS = "tls://" + addr
-	if f.ServeNATS == nil {
-		return f.ControlPlane.Control(ctx, "restart", "nats")
-	}
-	if err := f.ControlPlane.Control(ctx, "stop", "nats"); err != nil {
-		return err
-	}
-	return f.ServeNATS(f.natsConfig(), addr)
+	f.ControlPlane.NATS = "tls://" + strings.TrimPrefix(f.ControlPlane.NATS, "nats://")
+	return f.ControlPlane.Control(ctx, "restart", "nats")
 }

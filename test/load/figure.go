@@ -127,7 +127,6 @@ type results struct {
 	Devices     int      `json:"devices"`
 	Connected   int      `json:"connected"`
 	Deployments int      `json:"deployments"`
-	TCP         int      `json:"tcp"`
 	Figures     []figure `json:"figures"`
 }
 

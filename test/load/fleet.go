@@ -4,14 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -42,7 +39,7 @@ func (l *load) bringUp(ctx context.Context) (err error) {
 	if l.podman {
 		ids = []string{"shop-1", "shop-2", "shop-3"}
 	}
-	if l.fleet, err = env.New(env.Options{Dir: l.dir, Bin: bin, ServeNATS: l.serveNATS, MetricsAddr: addr, Lease: l.lease()}, ids...); err != nil {
+	if l.fleet, err = env.New(env.Options{Dir: l.dir, Bin: bin, MetricsAddr: addr, Lease: l.lease()}, ids...); err != nil {
 		return err
 	}
 	if err := l.fleet.StartControlPlane(ctx); err != nil {
@@ -67,41 +64,6 @@ func (l *load) bringUp(ctx context.Context) (err error) {
 	}
 	l.states, err = js.Stream(ctx, contracts.BucketDeviceState.Stream())
 	return err
-}
-
-// serveNATS runs the server in this process, so that devices can connect without
-// descriptors.
-func (l *load) serveNATS(config, addr string) error {
-	l.startNATS = func() error { return l.runNATS(config, addr) }
-	return l.startNATS()
-}
-
-func (l *load) runNATS(config, addr string) error {
-	o, err := server.ProcessConfigFile(config)
-	if err != nil {
-		return err
-	}
-	host, port, err := net.SplitHostPort(addr)
-	if err != nil {
-		return err
-	}
-	if o.Port, err = strconv.Atoi(port); err != nil {
-		return err
-	}
-	o.Host, o.StoreDir, o.NoSigs, o.MaxConn = host, filepath.Join(l.dir, "nats-data"), true, maxConnections
-	o.LogFile = filepath.Join(l.dir, "logs", "nats.log")
-	s, err := server.NewServer(o)
-	if err != nil {
-		return err
-	}
-	s.ConfigureLogger()
-	s.Start()
-	if !s.ReadyForConnections(time.Minute) {
-		return fmt.Errorf("NATS is not ready after a minute; its log is %s", o.LogFile)
-	}
-	l.nats = s
-	l.inProcess.Store(s)
-	return nil
 }
 
 // createDevices makes the Devices as Git would, with the operator away, and then changes
@@ -183,13 +145,13 @@ func (l *load) connect(ctx, run context.Context) error {
 			return err
 		}
 	}
-	self, err := usageOf(os.Getpid())
+	self, server, err := l.bothEnds()
 	if err != nil {
 		return err
 	}
 	begun := time.Now()
 	var online time.Duration
-	var memory int64
+	var here, there int64
 	if err := l.everybody(ctx, func(ctx context.Context, had int) error {
 		if err := l.until(ctx, time.Hour, "devices online", func(ctx context.Context) (int, int, error) {
 			online, err := l.online(ctx)
@@ -199,11 +161,11 @@ func (l *load) connect(ctx, run context.Context) error {
 		}
 		online = time.Since(begun)
 		if had == len(l.turns.lots[0]) {
-			now, err := usageOf(os.Getpid())
+			selfNow, serverNow, err := l.bothEnds()
 			if err != nil {
 				return err
 			}
-			memory = max(1, now.resident-self.resident) / int64(had)
+			here, there = max(1, selfNow.resident-self.resident)/int64(had), max(1, serverNow.resident-server.resident)/int64(had)
 		}
 		return l.until(ctx, time.Hour, "Devices are Ready in the API server", func(context.Context) (int, int, error) {
 			return int(l.ready.n.Load()), had, nil
@@ -213,8 +175,22 @@ func (l *load) connect(ctx, run context.Context) error {
 	}
 	l.add(figure{Name: "devices connect, until the operator has them online", Value: float64(l.devices) / online.Seconds(), Unit: "/s"})
 	l.add(figure{Name: "Device objects get Ready", Value: float64(l.devices) / time.Since(begun).Seconds(), Unit: "/s", Raw: l.patches, RawName: "status patches"})
-	l.add(figure{Name: "memory of a device and its connection, both ends", Value: float64(memory) / 1024, Unit: "KiB"})
+	l.add(figure{Name: "memory of a device, its agent", Value: float64(here) / 1024, Unit: "KiB"})
+	l.add(figure{Name: "memory of a device, in the NATS server", Value: float64(there) / 1024, Unit: "KiB"})
 	return nil
+}
+
+// bothEnds are what the processes use that have the devices and the NATS server.
+func (l *load) bothEnds() (devices, server usage, err error) {
+	pid, err := l.fleet.ControlPlane.NATSPID()
+	if err != nil {
+		return devices, server, err
+	}
+	if devices, err = usageOf(os.Getpid()); err != nil {
+		return devices, server, err
+	}
+	server, err = usageOf(pid)
+	return devices, server, err
 }
 
 // lease is how long an operator is the leader without a word of it. A fleet that keeps
@@ -235,10 +211,6 @@ func (l *load) close() {
 		if err := l.fleet.Close(); err != nil {
 			l.progress.Say("stop everything: %v", err)
 		}
-	}
-	if l.nats != nil {
-		l.nats.Shutdown()
-		l.nats.WaitForShutdown()
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -35,13 +34,9 @@ type load struct {
 	out      io.Writer
 
 	fleet *env.Fleet
-	// nats is the server that runs now, startNATS starts the next one.
-	nats      *server.Server
-	inProcess inProcess
-	startNATS func() error
-	conn      *nats.Conn
-	devs      []*simulated.Agent
-	turns     turns
+	conn  *nats.Conn
+	devs  []*simulated.Agent
+	turns turns
 	// agents is what the devices have in common.
 	agents     simulated.AgentOptions
 	standingIn sync.WaitGroup
@@ -59,7 +54,7 @@ type load struct {
 	// settled is how many writes of the operator's kinds the API server has had when it
 	// was last left alone.
 	settled float64
-	// busy is how many cores devices and broker use with the operator there.
+	// busy is how many cores the NATS server uses with the operator there.
 	busy float64
 
 	// received counts by revision how many devices were told it.
@@ -156,8 +151,6 @@ func (l *load) run(ctx context.Context) (err error) {
 	}, l.storms(), []step{
 		{"every aggregate is right", l.check},
 	}, l.devicesWithPodman()) {
-		// Here, where nothing is measured, and not in the middle: see saveMemory.
-		goruntime.GC()
 		stop := l.profile(ctx, step.name)
 		err := l.progress.Step(step.name, func() error { return l.watched(ctx, step.do) })
 		stop()
@@ -214,17 +207,17 @@ func (l *load) repeated(do func(context.Context) error) func(context.Context) er
 func (l *load) report() error {
 	atATime := ""
 	if l.connected < l.devices {
-		atATime = fmt.Sprintf(", of which %d at a time are connected and heartbeats are sent for the others", l.connected)
+		atATime = fmt.Sprintf(", of which %d are connected at a time and heartbeats are sent for the others", l.connected)
 	}
-	fmt.Fprintf(l.out, "\n%d devices%s (%d by TCP and TLS, the others in process), %d Deployments, %d cores\n\n",
-		l.devices, atATime, min(l.connected, l.tcp), l.deployments, goruntime.GOMAXPROCS(0))
+	fmt.Fprintf(l.out, "\n%d devices%s, %d Deployments, %d cores\n\n",
+		l.devices, atATime, l.deployments, goruntime.GOMAXPROCS(0))
 	if err := writeTable(l.out, l.figures); err != nil {
 		return err
 	}
 	if l.json == "" {
 		return nil
 	}
-	return results{Devices: l.devices, Deployments: l.deployments, Connected: l.connected, TCP: min(l.connected, l.tcp), Figures: l.figures}.write(l.json)
+	return results{Devices: l.devices, Deployments: l.deployments, Connected: l.connected, Figures: l.figures}.write(l.json)
 }
 
 // step is a part of a run.
@@ -234,7 +227,7 @@ type step struct {
 }
 
 func (l *load) measureBus(ctx context.Context) (err error) {
-	l.raw, err = measureRaw(ctx, l.dir, l.devices, l.connected, 1<<10, l.progress.Say)
+	l.raw, err = measureRaw(ctx, l.bin, l.dir, l.devices, l.connected, 1<<10, l.progress.Say)
 	debug.FreeOSMemory() // what follows measures memory
 	return err
 }

@@ -17,10 +17,10 @@ const slack = 20
 // TestLoad is twenty devices with three Deployments for twenty seconds, and two thousand.
 func TestLoad(t *testing.T) {
 	for name, o := range map[string]options{
-		"20 devices": {devices: 20, podman: true, connected: 20, deployments: 3, repeat: 1, tcp: 20, duration: 20 * time.Second, heartbeat: 2 * time.Second},
+		"20 devices": {devices: 20, podman: true, connected: 20, deployments: 3, repeat: 1, duration: 20 * time.Second, heartbeat: 2 * time.Second},
 		// Three lots that take turns.
-		"25 devices, 10 connected at a time": {devices: 25, connected: 10, deployments: 3, repeat: 1, tcp: 5, duration: 5 * time.Second, heartbeat: 2 * time.Second},
-		"2000 devices":                       {devices: 2000, connected: 2000, deployments: 3, repeat: 1, tcp: 500, duration: 10 * time.Second, heartbeat: 5 * time.Second},
+		"25 devices, 10 connected at a time": {devices: 25, connected: 10, deployments: 3, repeat: 1, duration: 5 * time.Second, heartbeat: 2 * time.Second},
+		"2000 devices":                       {devices: 2000, connected: 2000, deployments: 3, repeat: 1, duration: 10 * time.Second, heartbeat: 5 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			// Not t.TempDir: the paths of unix sockets below it would be too long.

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +20,7 @@ func main() { env.Main(command()) }
 
 // options of a run.
 type options struct {
-	devices, deployments, tcp, repeat   int
+	devices, deployments, repeat        int
 	duration, heartbeat                 time.Duration
 	dir, bin, manifests, json, profiles string
 	storms, podman                      bool
@@ -34,15 +33,17 @@ func command() *cobra.Command {
 	c := &cobra.Command{
 		Use: "fleet-load", Short: "Put a fleet of simulated devices under load", Args: cobra.NoArgs, SilenceUsage: true, SilenceErrors: true,
 		Long: `Brings up a control plane, an operator and simulated devices: the agent's own code above
-a runtime that takes as long as podman and has no containers. The first devices connect
-by TCP and TLS as far as file descriptors go, the others within this process, where the
-NATS server is. Where there is no memory for all of them they take turns.`,
+a runtime that takes as long as podman and has no containers. Where there are not enough
+descriptors, ports or memory for all of them at a time they take turns.`,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if min(o.devices, o.deployments, o.repeat) < 1 || o.connected < 0 {
 				return errors.New("--devices, --deployments and --repeat have to be at least 1, and --connected not negative")
 			}
-			if err := o.saveMemory(); err != nil {
-				return err
+			if o.connected == 0 {
+				var err error
+				if o.connected, err = room(); err != nil {
+					return err
+				}
 			}
 			l := &load{options: o, progress: env.NewProgress(c.ErrOrStderr()), out: c.OutOrStdout()}
 			return l.run(c.Context())
@@ -50,9 +51,8 @@ NATS server is. Where there is no memory for all of them they take turns.`,
 	}
 	f := c.Flags()
 	f.IntVar(&o.devices, "devices", 20, "how many devices")
-	f.IntVar(&o.connected, "connected", 0, "how many devices at most are connected at a time, and take turns; 0 for as many as there is memory for")
+	f.IntVar(&o.connected, "connected", 0, "how many devices at most are connected at a time, and take turns; 0 for as many as there is room for")
 	f.IntVar(&o.deployments, "deployments", 3, "how many Deployments, each for all devices")
-	f.IntVar(&o.tcp, "tcp", 5000, "how many devices at most connect by TCP and TLS; the others in this process")
 	f.IntVar(&o.repeat, "repeat", 3, "how often one change, the operator's start and the plugin are measured")
 	f.DurationVar(&o.duration, "duration", 20*time.Second, "how long the steady state is measured")
 	f.DurationVar(&o.heartbeat, "heartbeat", 30*time.Second, "time between two heartbeats of a device")
@@ -68,28 +68,33 @@ NATS server is. Where there is no memory for all of them they take turns.`,
 	return c
 }
 
-// perDevice is what a connected device may take in this process, with the garbage of a step.
-const perDevice = 768 << 10
+// perDevice is what a connected device takes at most, its connection in the NATS server included.
+const perDevice = 512 << 10
 
-// saveMemory makes do with the memory that there is: of this process, which has as many
-// devices connected as there is room for unless that was said, and of the control plane,
-// which has all of them. The operator does so by itself.
-func (o *options) saveMemory() error {
+// reserve of descriptors is for all but connections.
+const reserve = 1000
+
+// room is how many devices can be connected at a time: as many as there are descriptors for in
+// either process, ports for on one address, and memory.
+func room() (int, error) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return 0, fmt.Errorf("how many descriptors are there: %w", err)
+	}
+	const ports = "/proc/sys/net/ipv4/ip_local_port_range"
+	data, err := os.ReadFile(ports)
+	if err != nil {
+		return 0, err
+	}
+	var first, last int
+	if _, err := fmt.Sscan(string(data), &first, &last); err != nil {
+		return 0, fmt.Errorf("read %s: %w", ports, err)
+	}
 	var machine unix.Sysinfo_t
 	if err := unix.Sysinfo(&machine); err != nil {
-		return fmt.Errorf("how much memory is there: %w", err)
+		return 0, fmt.Errorf("how much memory is there: %w", err)
 	}
 	// The rest is for the API server, etcd and the operator.
-	limit := machine.Totalram * uint64(machine.Unit) / 100 * 60
-	debug.SetMemoryLimit(int64(limit))
-	// To collect the garbage of so many devices takes longer than they wait for an answer, and
-	// in the middle of a step it need not be done until the limit.
-	debug.SetGCPercent(-1)
-	if o.connected == 0 {
-		o.connected = max(1, int(limit/perDevice))
-	}
-	if o.connected < o.devices {
-		return os.Setenv("GOGC", "50")
-	}
-	return nil
+	memory := machine.Totalram * uint64(machine.Unit) / 100 * 60
+	return max(1, min(int(min(files.Cur, 1<<20))-reserve, last-first-reserve, int(memory/perDevice))), nil
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime/pprof"
 	"strings"
+	"sync"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -20,7 +21,11 @@ import (
 
 // ask asks the operator for what it serves beside its metrics, and them.
 func (l *load) ask(ctx context.Context, path string) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+l.fleet.MetricsAddr+path, nil)
+	return get(ctx, "http://"+l.fleet.MetricsAddr+path)
+}
+
+func get(ctx context.Context, url string) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +36,7 @@ func (l *load) ask(ctx context.Context, path string) ([]byte, error) {
 	defer response.Body.Close()
 	data, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s answers %s", path, response.Status)
+		err = fmt.Errorf("%s answers %s", url, response.Status)
 	}
 	return data, err
 }
@@ -89,58 +94,69 @@ func (l *load) apiWrites(ctx context.Context) (float64, error) {
 	return sum, nil
 }
 
-// profile writes down where the time and the memory of the operator and of this process
-// go, until the function is called that it returns.
+// profile writes down where the time and the memory of the operator, of the NATS server and of
+// this process go, until the function is called that it returns.
 func (l *load) profile(ctx context.Context, step string) (stop func()) {
 	if l.profiles == "" || l.fleet == nil {
 		return func() {}
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	done := make(chan struct{})
 	file := func(of, kind string) string {
 		return filepath.Join(l.profiles, fmt.Sprintf("%s-%s-%s.pprof", strings.ReplaceAll(step, " ", "-"), of, kind))
 	}
-	own, err := os.Create(file("devices-and-broker", "cpu"))
+	served := map[string]string{"operator": "http://" + l.fleet.MetricsAddr, "nats": l.fleet.ControlPlane.NATSProfile}
+	own, err := os.Create(file("devices", "cpu"))
 	if err == nil {
 		err = pprof.StartCPUProfile(own)
 	}
 	if err != nil {
-		l.progress.Say("  no profile of devices and broker: %v", err)
+		l.progress.Say("  no profile of the devices: %v", err)
 	}
-	go func() {
-		defer close(done)
-		pause := time.NewTimer(0)
-		defer pause.Stop()
-		for n := 1; ctx.Err() == nil; {
-			data, err := l.ask(ctx, "/debug/pprof/profile?seconds=5")
-			if err != nil {
-				// The step is over, or there is no operator yet.
-				pause.Reset(100 * time.Millisecond)
-				select {
-				case <-ctx.Done():
-				case <-pause.C:
-				}
-				continue
+	var parts sync.WaitGroup
+	for of, url := range served {
+		parts.Go(func() {
+			if err := profiles(ctx, url, func(n int) string { return file(of, fmt.Sprint("cpu-", n)) }); err != nil {
+				l.progress.Say("  no profile: %v", err)
 			}
-			if err := os.WriteFile(file("operator", fmt.Sprint("cpu-", n)), data, 0o644); err != nil {
-				l.progress.Say("  no profile of the operator: %v", err)
-				return
-			}
-			n++
-		}
-	}()
+		})
+	}
 	return func() {
 		cancel()
-		<-done
+		parts.Wait()
 		pprof.StopCPUProfile()
 		heap := &bytes.Buffer{}
-		err := errors.Join(pprof.WriteHeapProfile(heap), own.Close(), os.WriteFile(file("devices-and-broker", "heap"), heap.Bytes(), 0o644))
-		// Not with the step's context, which is the operator's end in one of them.
-		if data, asked := l.ask(context.Background(), "/debug/pprof/heap?gc=1"); asked == nil {
-			err = errors.Join(err, os.WriteFile(file("operator", "heap"), data, 0o644))
+		err := errors.Join(pprof.WriteHeapProfile(heap), own.Close(), os.WriteFile(file("devices", "heap"), heap.Bytes(), 0o644))
+		for of, url := range served {
+			// Not with the step's context, which is the operator's end in one of them.
+			if data, asked := get(context.Background(), url+"/debug/pprof/heap?gc=1"); asked == nil {
+				err = errors.Join(err, os.WriteFile(file(of, "heap"), data, 0o644))
+			}
 		}
 		if err != nil {
 			l.progress.Say("  profiles are missing: %v", err)
 		}
 	}
+}
+
+// profiles asks a process again and again where its time goes, until the context ends.
+func profiles(ctx context.Context, url string, file func(int) string) error {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	for n := 1; ctx.Err() == nil; {
+		data, err := get(ctx, url+"/debug/pprof/profile?seconds=5")
+		if err != nil {
+			// The step is over, or there is no such process yet.
+			pause.Reset(100 * time.Millisecond)
+			select {
+			case <-ctx.Done():
+			case <-pause.C:
+			}
+			continue
+		}
+		if err := os.WriteFile(file(n), data, 0o644); err != nil {
+			return err
+		}
+		n++
+	}
+	return nil
 }

@@ -2,34 +2,41 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nationtech/fleet/bus"
 	"github.com/nationtech/fleet/contracts"
+	"github.com/nationtech/fleet/test/env"
 )
 
-// maxConnections is above every fleet; a server's usual limit is 65,536.
-const maxConnections = 1 << 20
-
-// bareServer is a NATS server with nothing of fleet's but its streams.
-func bareServer(dir string) (*server.Server, error) {
-	s, err := server.NewServer(&server.Options{DontListen: true, NoSublistCache: true, JetStream: true, StoreDir: dir, NoLog: true, NoSigs: true, MaxConn: maxConnections})
+// bareServer is a NATS server with nothing of fleet's but its streams, in a process of its own
+// as in a fleet.
+func bareServer(ctx context.Context, bin, dir string) (*env.Process, string, error) {
+	assets, err := exec.CommandContext(ctx, filepath.Join(bin, "controlplane"), "assets").Output()
 	if err != nil {
-		return nil, err
+		return nil, "", fmt.Errorf("where is nats-server: %w", err)
 	}
-	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
-		return nil, errors.New("the bare NATS server is not ready after 10 s")
+	addr, err := env.FreeAddr()
+	if err != nil {
+		return nil, "", err
 	}
-	return s, nil
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, "", err
+	}
+	config := filepath.Join(dir, "nats.conf")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "listen: %q\ndisable_sublist_cache: true\njetstream {store_dir: %q}\n", addr, dir), 0o600); err != nil {
+		return nil, "", err
+	}
+	s := &env.Process{Name: "the bare NATS server", Path: filepath.Join(strings.TrimSpace(string(assets)), "nats-server"), Args: []string{"-c", config}, Log: filepath.Join(dir, "nats.log")}
+	return s, "nats://" + addr, s.Start()
 }
 
 // raw is what the machine does at best.
@@ -42,21 +49,20 @@ type raw struct {
 
 // measureRaw writes a value of that many bytes for each device to the stream of desired
 // state, with so many devices subscribed to their own as an agent is and doing nothing else.
-func measureRaw(ctx context.Context, dir string, devices, connected, size int, progress func(string, ...any)) (raw, error) {
-	s, err := bareServer(filepath.Join(dir, "raw"))
+func measureRaw(ctx context.Context, bin, dir string, devices, connected, size int, progress func(string, ...any)) (raw, error) {
+	dir = filepath.Join(dir, "raw")
+	s, url, err := bareServer(ctx, bin, dir)
 	if err != nil {
 		return raw{}, err
 	}
-	defer os.RemoveAll(filepath.Join(dir, "raw"))
-	defer s.WaitForShutdown()
-	defer s.Shutdown()
-	var in inProcess
-	in.Store(s)
-	connect := func() (*nats.Conn, error) {
-		return nats.Connect("", nats.InProcessServer(&in), nats.Timeout(30*time.Second))
-	}
-	nc, err := connect()
-	if err != nil {
+	defer os.RemoveAll(dir)
+	defer s.Kill()
+	connect := func() (*nats.Conn, error) { return nats.Connect(url, nats.Timeout(30*time.Second)) }
+	var nc *nats.Conn
+	if err := env.Until(ctx, 10*time.Second, "the bare NATS server", func(context.Context) (err error) {
+		nc, err = connect()
+		return err
+	}); err != nil {
 		return raw{}, err
 	}
 	defer nc.Close()

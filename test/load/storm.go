@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -168,10 +170,11 @@ func (l *load) failures(ctx context.Context) error {
 
 // natsRestarts has every device connect again at once.
 func (l *load) natsRestarts(ctx context.Context) error {
-	l.nats.Shutdown()
-	l.nats.WaitForShutdown()
+	if err := l.fleet.ControlPlane.Control(ctx, "kill", "nats"); err != nil {
+		return err
+	}
 	begun := time.Now()
-	if err := l.startNATS(); err != nil {
+	if err := l.fleet.ControlPlane.Control(ctx, "start", "nats"); err != nil {
 		return err
 	}
 	fewest := l.devices
@@ -181,12 +184,8 @@ func (l *load) natsRestarts(ctx context.Context) error {
 			return 0, 0, err
 		}
 		fewest = min(fewest, online)
-		// In their account are those alone that were let in.
-		account, err := l.nats.LookupAccount(bus.AccountDevices)
-		if err != nil {
-			return 0, 0, err
-		}
-		return account.NumLocalConnections(), l.devices, nil
+		connected, err := l.admitted(ctx)
+		return connected, l.devices, err
 	}); err != nil {
 		return err
 	}
@@ -203,6 +202,25 @@ func (l *load) natsRestarts(ctx context.Context) error {
 	}
 	l.add(figure{Name: "NATS starts anew: until a change made then runs on all devices", Value: time.Since(begun).Seconds(), Unit: "s"})
 	return nil
+}
+
+// admitted is how many devices the NATS server has let in: they alone are in their account.
+// https://docs.nats.io/running-a-nats-service/nats_admin/monitoring#account-statistics
+func (l *load) admitted(ctx context.Context) (int, error) {
+	data, err := get(ctx, l.fleet.ControlPlane.NATSMonitor+"/accstatz?unused=1")
+	if err != nil {
+		return 0, err
+	}
+	var stats server.AccountStatz
+	if err := json.Unmarshal(data, &stats); err != nil {
+		return 0, fmt.Errorf("decode what the NATS server says of its accounts: %w", err)
+	}
+	for _, a := range stats.Accounts {
+		if a.Account == bus.AccountDevices {
+			return a.Conns, nil
+		}
+	}
+	return 0, fmt.Errorf("the NATS server has no account %s", bus.AccountDevices)
 }
 
 // failOver kills the operator that a second one waits for.

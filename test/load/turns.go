@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	goruntime "runtime"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/nationtech/fleet/bus"
@@ -68,23 +66,16 @@ func (l *load) everybody(ctx context.Context, await func(ctx context.Context, ha
 			continue
 		}
 		stopAll(l.turns.there())
-		goruntime.GC() // see saveMemory
 		l.turns.taken.Add(1)
-		connected := 0
 		for part := range slices.Chunk(l.turns.there(), atOnce) {
 			if err := l.each(ctx, len(part), "", func(ctx context.Context, n int) error {
-				var in nats.InProcessConnProvider
-				if connected+n >= l.tcp {
-					in = &l.inProcess
-				}
-				if err := part[n].Start(l.agents, in); err != nil {
+				if err := part[n].Start(l.agents); err != nil {
 					return err
 				}
 				return part[n].Connected(ctx)
 			}); err != nil {
 				return err
 			}
-			connected += len(part)
 			had += len(part)
 			if err := await(ctx, had); err != nil {
 				return err

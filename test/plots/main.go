@@ -43,7 +43,7 @@ var pictures = []picture{
 	}},
 	{"heartbeats.svg", "Heartbeats, one each 30 s", "% of a core", [][2]string{
 		{"the operator", "heartbeats: the operator's CPU"},
-		{"devices and broker", "heartbeats: devices and broker"},
+		{"the NATS server", "heartbeats: the NATS server's CPU"},
 	}},
 	{"memory.svg", "The operator's memory", "MiB", [][2]string{{"resident", "heartbeats: the operator's memory"}}},
 	{"start.svg", "Starting and asking", "s", [][2]string{

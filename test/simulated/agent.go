@@ -68,13 +68,10 @@ type AgentOptions struct {
 // Crash ends every container of a deployment, as a program that fails does.
 func (a *Agent) Crash(n contracts.DeploymentName) { a.runtime.crash(n) }
 
-// Start connects the device by TCP or, with a server, in this process.
-func (a *Agent) Start(s AgentOptions, server nats.InProcessConnProvider) error {
+// Start connects the device.
+func (a *Agent) Start(s AgentOptions) error {
 	o := s.Bus
-	o.Key, o.Device, o.Name, o.InProcess, o.Logger = a.key, a.ID, string(a.ID), server, quiet
-	if server != nil {
-		o.URL, o.CAFile = nats.DefaultURL, "" // of the same server; there is no network to encrypt
-	}
+	o.Key, o.Device, o.Name, o.Logger = a.key, a.ID, string(a.ID), quiet
 	var err error
 	if a.nc, err = bus.Connect(o); err != nil {
 		return err

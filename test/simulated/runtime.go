@@ -175,10 +175,14 @@ func (r *runtime) crash(n contracts.DeploymentName) {
 }
 
 func (r *runtime) Watch(ctx context.Context, handle func(podman.Event)) {
-	r.mu.Lock()
-	r.handle = handle
-	r.mu.Unlock()
+	set := func(handle func(podman.Event)) {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.handle = handle
+	}
+	set(handle)
 	<-ctx.Done()
+	set(nil) // the agent that it belongs to is gone, with its connection
 }
 
 func (r *runtime) Containers(_ context.Context, n contracts.DeploymentName) ([]reconcile.Container, error) {

@@ -42,9 +42,11 @@ type Env struct {
 	// FrontProxyCACert verifies the API server when it calls an aggregated API.
 	FrontProxyCACert string `json:"frontProxyCACert,omitempty"`
 
-	// NATS is the client URL, NATSMonitor the base of /varz, /connz, /healthz.
+	// NATS is the client URL, NATSMonitor the base of /varz, /connz, /healthz and
+	// NATSProfile that of /debug/pprof.
 	NATS        string `json:"nats,omitempty"`
 	NATSMonitor string `json:"natsMonitor,omitempty"`
+	NATSProfile string `json:"natsProfile,omitempty"`
 	// Git is the base URL: a repository is at Git + "/NAME.git" and appears
 	// with the first push to it.
 	Git string `json:"git,omitempty"`

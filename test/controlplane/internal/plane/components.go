@@ -284,6 +284,7 @@ func nats(l Layout, o Options) Process {
 		"-a", "127.0.0.1",
 		"-p", fmt.Sprint(l.Ports[portNATS]),
 		"-m", fmt.Sprint(l.Ports[portNATSMonitor]),
+		"--profile", fmt.Sprint(l.Ports[portNATSProfile]),
 		"-sd", l.path("nats"),
 		"-P", l.path("nats.pid"),
 		"-l", l.Log(NATS),

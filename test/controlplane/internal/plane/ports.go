@@ -22,6 +22,7 @@ const (
 	portControllers      = "kube-controller-manager"
 	portNATS             = "nats"
 	portNATSMonitor      = "nats-monitor"
+	portNATSProfile      = "nats-profile"
 	portGit              = "git"
 	portRegistry         = "registry"
 	portSource           = "source-controller"
@@ -32,7 +33,7 @@ const (
 )
 
 var portNames = []string{
-	portEtcd, portAPIServer, portControllers, portNATS, portNATSMonitor, portGit, portRegistry,
+	portEtcd, portAPIServer, portControllers, portNATS, portNATSMonitor, portNATSProfile, portGit, portRegistry,
 	portSource, portSourceHealth, portSourceMetrics, portKustomizeHealth, portKustomizeMetrics,
 }
 

@@ -128,7 +128,7 @@ func (p *Plane) describe(began time.Time) env.Env {
 		e.CACert, e.FrontProxyCACert = l.PKI().Path(pki.CA), l.PKI().Path(pki.FrontProxyCA)
 	}
 	if p.has(NATS) {
-		e.NATS, e.NATSMonitor = "nats://"+l.addr(portNATS), "http://"+l.addr(portNATSMonitor)
+		e.NATS, e.NATSMonitor, e.NATSProfile = "nats://"+l.addr(portNATS), "http://"+l.addr(portNATSMonitor), "http://"+l.addr(portNATSProfile)
 	}
 	if p.has(Git) {
 		e.Git = "http://" + l.addr(portGit)
