@@ -24,9 +24,9 @@ func TestDrawsEachPictureFromResults(t *testing.T) {
 		}
 		return path
 	}
-	all := `{"devices": N, "figures": [` + strings.Join(figures, ",") + `]}`
-	small := write("small.json", strings.NewReplacer("N", "1000", "VALUE", "1").Replace(all))
-	large := write("large.json", strings.NewReplacer("N", "10000", "VALUE", "5").Replace(all))
+	all := `{"devices": DEVICES, "figures": [` + strings.Join(figures, ",") + `]}`
+	small := write("small.json", strings.NewReplacer("DEVICES", "1000", "VALUE", "1").Replace(all))
+	large := write("large.json", strings.NewReplacer("DEVICES", "10000", "VALUE", "5").Replace(all))
 	if err := draws([]string{filepath.Join(dir, "out"), large, small}); err != nil {
 		t.Fatal(err)
 	}
