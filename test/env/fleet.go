@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -348,14 +349,20 @@ func (f *Fleet) Close() error {
 	return errors.Join(errs...)
 }
 
-// FreeAddr is a loopback address that nobody listens on.
+// FreeAddr is a loopback address that nobody listens on. Its port is below those that the
+// kernel gives to outgoing connections, of which one could take it meanwhile, and below those
+// of test/controlplane.
 func FreeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	const first, last, tries = 10_000, 16_000, 100
+	var taken error
+	for range tries {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+rand.N(last-first)))
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		taken = err
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", fmt.Errorf("no port is free from %d to %d: %w", first, last, taken)
 }
 
 func decodeYAML(raw []byte, into *unstructured.Unstructured) error {
