@@ -27,8 +27,8 @@ type unsettled struct {
 	path, boot string
 
 	mu sync.Mutex
-	// items, with the number of the step that wrote them last, and under with that of the
-	// steps that are writing them now.
+	// items, by the number of the step that wrote them last; under counts the steps that are
+	// writing them now.
 	items map[item]uint64
 	under map[item]int
 	ended uint64
@@ -64,6 +64,7 @@ func openUnsettled(path, boot string, log *slog.Logger) *unsettled {
 	}
 	if left.BootID != boot {
 		u.doubtful = left.Items
+		return u
 	}
 	for _, i := range left.Items {
 		u.items[i] = 0
@@ -174,6 +175,12 @@ func (d *Driver) discardDoubtful(ctx context.Context) error {
 	}
 	if err != nil {
 		return d.failure("remove what was not complete when the power was cut", err, reconcile.ReasonNoDriver)
+	}
+	// An agent that starts again in this boot is not to remove what has been made anew.
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if err := u.save(); err != nil {
+		return &reconcile.Failure{Reason: reconcile.ReasonVolume, Message: fmt.Sprintf("note what is complete: %v", err)}
 	}
 	u.doubtful = nil
 	return nil

@@ -154,6 +154,10 @@ func TestWhatAPowerCutLeftEmptyIsMadeAnew(t *testing.T) {
 	if err := runs(anew); err != nil || fetched.Load() != 2 {
 		t.Errorf("after the power cut %v, fetched %d times", err, fetched.Load())
 	}
+	// The agent alone starts again, before the disk has everything.
+	if again, err := bring(boot("second")); err != nil || again != anew || fetched.Load() != 2 {
+		t.Errorf("when the agent has started again %v, container %s was %s, fetched %d times", err, again, anew, fetched.Load())
+	}
 	must(t, d.Settle(t.Context(), "app", want))
 	cut()
 	again, err := bring(boot("third"))
